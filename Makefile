@@ -1,0 +1,103 @@
+# The only entry point: `make` lists what there is.
+#
+# Builds go where CARGO_TARGET_DIR says, or to cargo's default. Everything but
+# the benchmarks uses the dev profile, so that one build serves them all.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+# A Rust installed a minute ago is not on the caller's path yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+cargo := scripts/cargo-progress
+# A build of a commit takes the versions in Cargo.lock; one in progress may add some.
+locked := $(if $(CI),--locked)
+# Asked for by the recipe: cargo may only be there after the first step.
+target_dir := "$$(scripts/target-dir)"
+
+# === For everyone
+
+.PHONY: help
+help: ## List these targets
+	@awk -F ':.*## ' '/^# ===/ { print "\n" substr($$0, 7) } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build ## Three agents on loopback: writes, a crash, a cut, and a verdict per type
+	$(target_dir)/debug/coppice-demo
+
+.PHONY: run
+run: build ## Leave three agents running, and print curl lines to try
+	$(target_dir)/debug/coppice-demo --stay
+
+.PHONY: test
+test: prerequisites-test build ## Run all tests
+	$(cargo) test $(locked) --workspace
+
+# === For those who change the code
+
+.PHONY: check
+check: format-check lint docs licences ## Format, lints, docs and licences; nothing may warn
+
+.PHONY: format
+format: ## Format the code in place
+	cargo fmt --all
+
+.PHONY: sim
+sim: build ## Simulate faults over 1,000 seeds (SIM_SEEDS=n: so many; SIM_SEED=n: replay one)
+	$(target_dir)/debug/coppice-sim
+
+.PHONY: sim-mutants
+sim-mutants: build ## Show that the simulation catches each known wrong protocol
+	$(target_dir)/debug/coppice-sim --mutants
+
+.PHONY: mutants
+mutants: ## Mutate crates/crdt and list what no test notices (needs cargo-mutants; an hour or more)
+	@command -v cargo-mutants >/dev/null || \
+		{ echo "Missing: cargo-mutants. Install it with 'cargo install --locked cargo-mutants'." >&2; exit 1; }
+	PROPTEST_CASES=64 cargo mutants --package coppice-crdt --all-features --jobs 2
+
+.PHONY: bench-quick
+bench-quick: prerequisites-bench ## Compare with redis in one interleaved run (release profile)
+	$(cargo) build $(locked) --release --workspace --bins
+	$(target_dir)/release/coppice-bench
+
+.PHONY: clean
+clean: ## Remove what was built
+	cargo clean
+	rm -rf mutants.out mutants.out.old
+
+# === Steps of the above
+
+.PHONY: prerequisites
+prerequisites: ## Check what the system lacks; install it when run as root on Debian
+	@scripts/prerequisites
+
+.PHONY: prerequisites-test
+prerequisites-test:
+	@scripts/prerequisites curl
+
+.PHONY: prerequisites-bench
+prerequisites-bench:
+	@scripts/prerequisites redis-server
+
+.PHONY: build
+build: prerequisites ## Compile all programs
+	$(cargo) build $(locked) --workspace --bins
+
+.PHONY: format-check
+format-check: ## Fail if a file is not formatted
+	cargo fmt --all -- --check
+
+.PHONY: lint
+lint: ## Clippy over everything, warnings as errors
+	$(cargo) clippy $(locked) --workspace --all-targets --all-features -- --deny warnings
+
+.PHONY: docs
+docs: ## Build the API documentation, warnings as errors
+	RUSTDOCFLAGS='--deny warnings' $(cargo) doc $(locked) --workspace --no-deps --document-private-items
+
+.PHONY: licences
+licences: ## Check deny.toml with cargo-deny (built first in CI)
+	@scripts/licences $(if $(CI),--install)
