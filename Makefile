@@ -56,7 +56,7 @@ sim-mutants: build ## Show that the simulation catches each known wrong protocol
 mutants: ## Mutate crates/crdt and list what no test notices (needs cargo-mutants; an hour or more)
 	@command -v cargo-mutants >/dev/null || \
 		{ echo "Missing: cargo-mutants. Install it with 'cargo install --locked cargo-mutants'." >&2; exit 1; }
-	PROPTEST_CASES=64 cargo mutants --package coppice-crdt --all-features --jobs 2
+	env -u CARGO_TARGET_DIR PROPTEST_CASES=64 cargo mutants --package coppice-crdt --all-features --jobs 2
 
 .PHONY: bench-quick
 bench-quick: prerequisites-bench ## Compare with redis in one interleaved run (release profile)
