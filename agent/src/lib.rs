@@ -1,0 +1,3 @@
+//! The sidecar agent: replicas of groups, their store, their peers.
+
+pub mod store;
