@@ -1,0 +1,80 @@
+//! Why a link ended: one closed list, for the metric, for logs, and for
+//! deciding whether and when to dial again.
+
+use std::fmt;
+
+use super::LinkId;
+
+/// Why a link ended, or why one that was asked for never came up.
+///
+/// The first part is found by the transport, the second given by the core with
+/// [`Outbound::close`](super::Outbound::close).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The peer ended its side in order, between two frames.
+    PeerClosed,
+    /// The connection or the stream broke.
+    Io,
+    /// The peer is not speaking HTTP/2, or answers the opening request with
+    /// something other than 200 or 404.
+    Protocol,
+    /// A length prefix above [`MAX_FRAME_BYTES`](super::MAX_FRAME_BYTES).
+    OversizedFrame,
+    /// The peer does not serve the group, or not yet.
+    UnknownGroup,
+    /// The TLS handshake failed, or the peer's certificate has expired since.
+    Tls,
+    /// The peer does not answer pings, or does not finish what it began.
+    Timeout,
+    /// Discovery no longer lists the address, or the group is no longer served.
+    Removed,
+    /// This agent stops.
+    Shutdown,
+
+    /// A frame that makes no sense. Also found by the transport, for an empty
+    /// frame and for one that is cut off.
+    MalformedFrame,
+    /// The peer speaks no version that is understood here.
+    UnsupportedVersion,
+    /// The group has the same name there and another id.
+    GroupMismatch,
+    /// The peer's certificate does not name the group's id.
+    Unauthorised,
+    /// The peer is this agent: the address is not dialled again while listed.
+    SelfLink,
+    /// Another link to the same peer stays. This one's address is tried again
+    /// for the group when `kept` is gone.
+    Duplicate {
+        /// The link that stays.
+        kept: LinkId,
+    },
+}
+
+impl CloseReason {
+    /// The metric's label and the word in logs; stable.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::PeerClosed => "peer-closed",
+            Self::Io => "io",
+            Self::Protocol => "protocol",
+            Self::OversizedFrame => "oversized-frame",
+            Self::UnknownGroup => "unknown-group",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Removed => "removed",
+            Self::Shutdown => "shutdown",
+            Self::MalformedFrame => "malformed-frame",
+            Self::UnsupportedVersion => "unsupported-version",
+            Self::GroupMismatch => "group-mismatch",
+            Self::Unauthorised => "unauthorised",
+            Self::SelfLink => "self",
+            Self::Duplicate { .. } => "duplicate",
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
