@@ -1,0 +1,51 @@
+//! The algebra of Coppice: what each data type is and how its states join.
+//!
+//! State is kept by entry, never as a whole object; a mutation yields a delta;
+//! deltas join with state and with each other, in any order, any number of times:
+//!
+//! ```text
+//! a ⊔ b = b ⊔ a      a ⊔ (b ⊔ c) = (a ⊔ b) ⊔ c      a ⊔ a = a      a ≤ a ⊔ b
+//! state ⊔ (delta ⊔ delta') = (state ⊔ delta) ⊔ delta'
+//! ```
+//!
+//! This crate never learns about clocks, randomness, storage or networks.
+
+mod actor;
+mod counter_cells;
+mod crdt_type;
+mod delta;
+mod dot;
+mod element;
+mod entries;
+mod entry;
+mod entry_key;
+mod ew_flag;
+mod g_counter;
+mod g_set;
+mod header;
+mod hybrid_timestamp;
+mod json;
+mod lww_register;
+mod operation;
+mod or_map;
+mod or_set;
+mod pn_counter;
+mod removal;
+mod version_vector;
+
+pub use actor::ActorId;
+pub use crdt_type::{CrdtType, UnknownCrdtType};
+pub use delta::{EntryDelta, EntryRange, Floor, ObjectDelta, Raise, RangeRemoval};
+pub use dot::Dot;
+pub use element::{Element, ElementError};
+pub use entries::Entries;
+pub use entry::{Amounts, Cell, Entry, Version, picked};
+pub use entry_key::{EntryKey, Field, MalformedEntryKey, Part};
+pub use header::{EtagKey, FieldHeader, Header, Summary};
+pub use hybrid_timestamp::{HybridClock, HybridTimestamp};
+pub use json::{Json, JsonError};
+pub use operation::{
+    Applied, Operation, OperationContext, OperationError, Outcome, Refusal, RegisterWrite, apply,
+    parse_ttl,
+};
+pub use version_vector::VersionVector;

@@ -1,0 +1,130 @@
+//! Which writes a replica has seen.
+//!
+//! A replica's causal context is one version vector: per actor, the highest `n`
+//! of an unbroken run from 1. It never covers a dot that is missing, so that
+//! absence below it proves removal.
+//!
+//! Pure: no clock, no IO, no randomness.
+//! Source: Almeida, Shoker, Baquero, arXiv:1603.01529, section 7.2; one vector
+//! for a whole replica instead of one per object: Gonçalves et al., "`DottedDB`:
+//! Anti-Entropy without Merkle Trees, Deletes without Tombstones", SRDS 2017.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map;
+use std::fmt;
+
+use crate::{ActorId, Dot};
+
+/// Per actor, the highest `n` of an unbroken run of dots from 1.
+///
+/// Vectors form a lattice: `join` is the pointwise maximum, `meet` the
+/// pointwise minimum, `is_covered_by` the order. An actor at 0 is not listed,
+/// so equal vectors are equal values.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct VersionVector {
+    seen: BTreeMap<ActorId, u64>,
+}
+
+impl VersionVector {
+    /// A vector that covers nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { seen: BTreeMap::new() }
+    }
+
+    /// The highest `n` covered for `actor`, 0 if none.
+    #[must_use]
+    pub fn get(&self, actor: &ActorId) -> u64 {
+        self.seen.get(actor).copied().unwrap_or(0)
+    }
+
+    /// Whether `dot` is covered.
+    #[must_use]
+    pub fn covers(&self, dot: &Dot) -> bool {
+        dot.n <= self.get(&dot.actor)
+    }
+
+    /// Covers `actor` up to `n`; never goes back.
+    pub fn raise(&mut self, actor: ActorId, n: u64) {
+        if n > 0 {
+            let seen = self.seen.entry(actor).or_insert(0);
+            *seen = n.max(*seen);
+        }
+    }
+
+    /// Pointwise maximum: covers what either covered.
+    pub fn join(&mut self, other: &Self) {
+        for (&actor, &n) in &other.seen {
+            self.raise(actor, n);
+        }
+    }
+
+    /// Pointwise minimum: covers what both covered.
+    #[must_use]
+    pub fn meet(&self, other: &Self) -> Self {
+        let seen = self
+            .seen
+            .iter()
+            .map(|(actor, &n)| (*actor, n.min(other.get(actor))))
+            .filter(|&(_, n)| n > 0)
+            .collect();
+        Self { seen }
+    }
+
+    /// Whether `other` covers all that this vector covers: `self <= other`.
+    #[must_use]
+    pub fn is_covered_by(&self, other: &Self) -> bool {
+        self.seen.iter().all(|(actor, &n)| n <= other.get(actor))
+    }
+
+    /// Actors and their `n`, in the order of actors.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (ActorId, u64)> + '_ {
+        self.seen.iter().map(|(&actor, &n)| (actor, n))
+    }
+
+    /// How many actors are listed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Whether nothing is covered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
+    /// How many dots this vector covers that `other` does not.
+    #[must_use]
+    pub fn count_beyond(&self, other: &Self) -> u64 {
+        self.seen
+            .iter()
+            .map(|(actor, &n)| n.saturating_sub(other.get(actor)))
+            .fold(0, u64::saturating_add)
+    }
+}
+
+impl FromIterator<(ActorId, u64)> for VersionVector {
+    fn from_iter<I: IntoIterator<Item = (ActorId, u64)>>(pairs: I) -> Self {
+        let mut vector = Self::new();
+        for (actor, n) in pairs {
+            vector.raise(actor, n);
+        }
+        vector
+    }
+}
+
+impl<'a> IntoIterator for &'a VersionVector {
+    type Item = (&'a ActorId, &'a u64);
+    type IntoIter = btree_map::Iter<'a, ActorId, u64>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.seen.iter()
+    }
+}
+
+impl fmt::Debug for VersionVector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(&self.seen).finish()
+    }
+}
