@@ -1,0 +1,80 @@
+//! Why a write or a read was not answered.
+
+use std::time::Duration;
+
+use coppice_crdt::Refusal;
+
+/// Why a local write was not acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// An operation was refused; none of its batch was applied.
+    #[error("{refusal}")]
+    Refused {
+        /// Which operation of the batch, from 0.
+        index: usize,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// `If-Match` or `If-None-Match` did not hold. Nothing was written.
+    #[error("the precondition did not hold: the object's etag is {}", .etag.as_deref().unwrap_or("absent"))]
+    PreconditionFailed {
+        /// The object's etag at that moment; `None` if it is absent.
+        etag: Option<String>,
+    },
+    /// A limit of the group is reached. Nothing was written.
+    #[error("the group is at its limit of {limit} {what}; remove some or raise `limits.{setting}`")]
+    LimitReached {
+        /// What is limited, in words.
+        what: &'static str,
+        /// The field of `limits`.
+        setting: &'static str,
+        /// Its value.
+        limit: u64,
+    },
+    /// The unit would be larger than the protocol can carry. Nothing was written.
+    #[error("the operations make a unit of {bytes} bytes, over the protocol's 16 MiB; split them")]
+    UnitTooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// The replica is repairing itself, and a conditional write needs all of its state.
+    #[error("this replica is still being filled by its peers; retry, or add ?stale=true")]
+    Bootstrapping,
+    /// Too many writes are waiting. Nothing was written.
+    #[error("{waiting} writes are already waiting; retry after a moment")]
+    Overloaded {
+        /// How many.
+        waiting: usize,
+    },
+    /// The disk, or the share of it that local writes may use, is full. Nothing was written.
+    #[error("the disk is full; free space or grow the volume: writing resumes by itself")]
+    DiskFull,
+    /// The agent is stopping. Nothing was written.
+    #[error("this agent is stopping; write to another one")]
+    ShuttingDown,
+    /// The group is not served here any more. Nothing was written.
+    #[error("the group is not served here any more")]
+    GroupGone,
+    /// The commit failed half-way or the writer stopped before it answered. The
+    /// write may still appear.
+    #[error("the commit failed; the write may or may not appear: read before writing again")]
+    OutcomeUnknown,
+}
+
+impl SubmitError {
+    /// When a repeat may succeed by itself, and after how long to try.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Overloaded { .. } | Self::ShuttingDown | Self::Bootstrapping => {
+                Some(Duration::from_secs(1))
+            }
+            Self::DiskFull | Self::OutcomeUnknown => Some(Duration::from_secs(5)),
+            Self::Refused { .. }
+            | Self::PreconditionFailed { .. }
+            | Self::LimitReached { .. }
+            | Self::UnitTooLarge { .. }
+            | Self::GroupGone => None,
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! What one peer has, and what to send it next.
+//!
+//! A link ships the arrival log in order, from the place that the peer's vector
+//! reaches, skipping units that the peer has. Consecutive units are joined to a
+//! frame. Each frame says its base: what this replica had seen before the
+//! frame's first unit. A relayed unit that the peer probably gets from its origin
+//! is passed over for a while; what follows then begins a new frame, whose base
+//! covers the unit passed over, so that the peer applies nothing too early.
+//!
+//! Pure: no clock, no IO, no randomness.
+
+use std::collections::BTreeSet;
+
+use coppice_crdt::{ActorId, VersionVector};
+
+use crate::arrival_log::ArrivalLog;
+use crate::message::{Base, Delta};
+use crate::record::{LogItem, LogRecord};
+use crate::unit::Unit;
+
+/// Frames that may be on their way without an answer.
+const WINDOW_FRAMES: u64 = 8;
+
+/// Joining stops once a frame holds about this many bytes of changes.
+pub const FRAME_BYTES: usize = 256 << 10;
+
+/// A place in the log: the item `item` of the record `seq`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Cursor {
+    seq: u64,
+    item: usize,
+    /// What this replica had seen before that item.
+    before: VersionVector,
+}
+
+/// How far the log can serve the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serving {
+    /// From the cursor on.
+    FromLog,
+    /// The log does not reach back to the peer's vector.
+    TooOld,
+}
+
+/// The sending half of one link.
+#[derive(Debug)]
+pub struct PeerProgress {
+    /// What the peer reported to have seen, on this connection.
+    seen: VersionVector,
+    /// What the peer reported to have on its disk, on this connection.
+    durable: VersionVector,
+    /// `seen`, and all that was sent on this connection.
+    sent: VersionVector,
+    /// Where the peer's reckoning of bases stands: the end of the last frame.
+    frame_end: VersionVector,
+    cursor: Option<Cursor>,
+    /// The first unit passed over, and when that is to be looked at again.
+    held: Option<(Cursor, u64)>,
+    /// Records before this are sent whatever their origin.
+    no_hold_before: u64,
+    epoch: u32,
+    frames_sent: u64,
+    frames_taken: u64,
+    peer_links: BTreeSet<ActorId>,
+}
+
+/// What relaying depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct RelayRule {
+    /// This replica's actor: its own writes are never held back.
+    pub own: ActorId,
+    /// The time, in milliseconds of any steady clock.
+    pub now_ms: u64,
+    /// How long a relayed unit is held back for a peer that has a live link with
+    /// its origin.
+    pub hold_ms: u64,
+}
+
+impl PeerProgress {
+    /// The state at a handshake: what the peer says it has replaces all that was
+    /// known of it.
+    #[must_use]
+    pub fn new(seen: VersionVector, durable: VersionVector, log: &ArrivalLog) -> Self {
+        let mut progress = Self {
+            sent: seen.clone(),
+            frame_end: VersionVector::new(),
+            seen,
+            durable,
+            cursor: None,
+            held: None,
+            no_hold_before: 0,
+            epoch: 0,
+            frames_sent: 0,
+            frames_taken: 0,
+            peer_links: BTreeSet::new(),
+        };
+        progress.locate(log);
+        progress
+    }
+
+    /// What the peer reported to have seen.
+    #[must_use]
+    pub const fn seen(&self) -> &VersionVector {
+        &self.seen
+    }
+
+    /// What the peer reported to have on its disk.
+    #[must_use]
+    pub const fn durable(&self) -> &VersionVector {
+        &self.durable
+    }
+
+    /// How far the log can serve the peer.
+    #[must_use]
+    pub const fn serving(&self) -> Serving {
+        if self.cursor.is_some() { Serving::FromLog } else { Serving::TooOld }
+    }
+
+    /// The record to read next, if there is something to send and room for it.
+    #[must_use]
+    pub fn wants_records_from(&self, log: &ArrivalLog) -> Option<u64> {
+        if self.frames_sent - self.frames_taken >= WINDOW_FRAMES {
+            return None;
+        }
+        let cursor = self.cursor.as_ref()?;
+        (cursor.seq < log.next_seq()).then_some(cursor.seq)
+    }
+
+    /// Takes notice of what the peer has by now.
+    pub fn acknowledged(
+        &mut self,
+        (seen, durable): (&VersionVector, &VersionVector),
+        frames: u64,
+        log: &ArrivalLog,
+    ) {
+        self.seen.join(seen);
+        self.durable.join(durable);
+        self.sent.join(seen);
+        self.frames_taken = self.frames_taken.max(frames.min(self.frames_sent));
+        if self.cursor.is_none() {
+            self.locate(log);
+        }
+    }
+
+    /// Takes notice of the openings the peer has live links with.
+    pub fn peer_links(&mut self, links: impl IntoIterator<Item = ActorId>) {
+        self.peer_links = links.into_iter().collect();
+    }
+
+    /// Begins again from what the peer says it has.
+    pub fn restart(&mut self, epoch: u32, seen: VersionVector, log: &ArrivalLog) {
+        self.epoch = epoch;
+        self.sent = seen.clone();
+        self.frame_end = VersionVector::new();
+        self.seen = seen;
+        self.frames_taken = self.frames_sent;
+        self.held = None;
+        self.no_hold_before = log.next_seq();
+        self.locate(log);
+    }
+
+    fn locate(&mut self, log: &ArrivalLog) {
+        self.cursor = log.locate(&self.seen).map(|place| Cursor {
+            seq: place.seq,
+            item: 0,
+            before: place.before.clone(),
+        });
+    }
+
+    /// The log no longer holds what is before `log.first_seq()`.
+    pub fn log_was_trimmed(&mut self, log: &ArrivalLog) {
+        let gone = |cursor: &Cursor| cursor.seq < log.first_seq();
+        if self.held.as_ref().is_some_and(|(cursor, _)| gone(cursor)) {
+            self.held = None;
+        }
+        if self.cursor.as_ref().is_some_and(gone) {
+            self.locate(log);
+        }
+    }
+
+    /// Goes back to a unit passed over whose time has come, unless the peer has
+    /// it by now. Returns when to ask again, if something is still held.
+    pub fn release_held(&mut self, now_ms: u64) -> Option<u64> {
+        let (_, due_ms) = self.held.as_ref()?;
+        if now_ms < *due_ms {
+            return Some(*due_ms);
+        }
+        let (cursor, _) = self.held.take()?;
+        if let Some(current) = &self.cursor {
+            self.no_hold_before = current.seq + u64::from(current.item > 0);
+            self.cursor = Some(cursor);
+        }
+        None
+    }
+
+    /// The next frame, from `records`, which begin with the record last wanted.
+    ///
+    /// `None` if all of them are to be skipped, or if a repair bars the way: then
+    /// [`PeerProgress::serving`] says so.
+    pub fn next_frame(&mut self, records: &[(u64, LogRecord)], rule: RelayRule) -> Option<Delta> {
+        let mut frame: Option<(VersionVector, Unit)> = None;
+        let mut bytes = 0;
+        for (seq, record) in records {
+            let Some(cursor) = &mut self.cursor else { break };
+            if *seq != cursor.seq {
+                continue;
+            }
+            while let Some(item) = record.items.get(cursor.item) {
+                match item {
+                    LogItem::Repair(vector) if vector.is_covered_by(&self.seen) => {
+                        cursor.before.join(vector);
+                    }
+                    LogItem::Repair(_) => {
+                        // What that repair brought is not in the log.
+                        if frame.is_none() {
+                            self.cursor = None;
+                        }
+                        return self.finish(frame);
+                    }
+                    LogItem::Unit(unit) if unit.is_covered_by(&self.sent) => {
+                        unit.raise(&mut cursor.before);
+                    }
+                    LogItem::Unit(unit) => {
+                        let relayed = unit.covers.iter().any(|cover| cover.actor != rule.own);
+                        let origin_is_near =
+                            unit.covers.iter().all(|cover| self.peer_links.contains(&cover.actor));
+                        if relayed && origin_is_near && *seq >= self.no_hold_before {
+                            if frame.is_some() {
+                                return self.finish(frame);
+                            }
+                            let due_ms = rule.now_ms.saturating_add(rule.hold_ms);
+                            self.held.get_or_insert_with(|| (cursor.clone(), due_ms));
+                            unit.raise(&mut cursor.before);
+                        } else {
+                            let (_, joined) = frame
+                                .get_or_insert_with(|| (cursor.before.clone(), Unit::default()));
+                            bytes += weight(unit);
+                            joined.join(unit.clone());
+                            unit.raise(&mut cursor.before);
+                            unit.raise(&mut self.sent);
+                        }
+                    }
+                }
+                cursor.item += 1;
+                if bytes >= FRAME_BYTES {
+                    return self.finish(frame);
+                }
+            }
+            cursor.seq += 1;
+            cursor.item = 0;
+        }
+        self.finish(frame)
+    }
+
+    fn finish(&mut self, frame: Option<(VersionVector, Unit)>) -> Option<Delta> {
+        let (before, unit) = frame?;
+        let base = if self.frame_end.is_covered_by(&before) {
+            let risen = before.iter().filter(|(actor, n)| *n > self.frame_end.get(actor));
+            Base::Continued(risen.collect())
+        } else {
+            Base::Exact(before.clone())
+        };
+        self.frame_end = before;
+        unit.raise(&mut self.frame_end);
+        self.frames_sent += 1;
+        Some(Delta { epoch: self.epoch, base, unit })
+    }
+}
+
+/// About how many bytes a unit adds to a frame; exact enough to bound it.
+fn weight(unit: &Unit) -> usize {
+    let names = |delta: &coppice_crdt::ObjectDelta| {
+        let entries =
+            delta.entries.iter().map(|(name, change)| name.as_bytes().len() + size(change));
+        entries.sum::<usize>() + delta.removals.len() * 64
+    };
+    unit.objects.iter().map(|(key, delta)| key.len() + 8 + names(delta)).sum()
+}
+
+fn size(change: &coppice_crdt::EntryDelta) -> usize {
+    use coppice_crdt::EntryDelta;
+    match change {
+        EntryDelta::Dots { added, removed } => 4 * (added.len() + removed.len()),
+        EntryDelta::Versions { written, removed } => {
+            let values = written.iter().map(|version| version.bytes.len() + 32);
+            values.sum::<usize>() + 4 * removed.len()
+        }
+        EntryDelta::Cells { raised, floors } => 12 * (raised.len() + floors.len()),
+    }
+}

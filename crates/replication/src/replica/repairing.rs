@@ -1,0 +1,372 @@
+//! Repair by state: what the log of no peer can bring any more.
+//!
+//! The receiver pulls, all from one snapshot of one source: range after range,
+//! each in key order, in parts. A part joins in one commit with the source's
+//! vector as the context of its interval; only there does absence prove removal.
+//! Contexts of intervals are joined, never replaced or taken back: what was
+//! removed here meanwhile leaves nothing but the context.
+//!
+//! The log holds the repair, with the source's vector, before its first part: a
+//! peer takes what was written after it only once it has all that this replica
+//! may have seen. `tests/model_repair.rs` checks these rules and what breaks
+//! without them.
+
+use coppice_crdt::{Entry, EntryKey, EntryRange, VersionVector};
+
+use super::{Now, Replica};
+use crate::effect::{CloseReason, LinkId, Output};
+use crate::message::{Message, RepairPart, RepairRequest};
+use crate::record::{LogItem, Position, RANGES, RecordKey};
+use crate::unit::{ObjectKey, name_fits};
+use crate::working_set::{Missing, Read, owner_of};
+
+/// A part that does not come for so long is asked of somebody else, in milliseconds.
+const PART_WAIT_MS: u64 = 10_000;
+
+/// At most so many local entries are judged in one commit.
+const ENTRIES_PER_COMMIT: usize = 4_096;
+
+/// Where the pulling of a repair stands. Lost when the replica is closed: what
+/// is committed of it stays.
+#[derive(Debug, Default)]
+pub(super) struct Repairing {
+    session: Option<Session>,
+}
+
+#[derive(Debug)]
+struct Session {
+    source: LinkId,
+    /// What is being pulled.
+    range: u8,
+    from: Option<Position>,
+    asked_ms: u64,
+    /// The snapshot's vector, once the first part came.
+    vector: Option<VersionVector>,
+    part: Option<RepairPart>,
+    local: Option<LocalListing>,
+}
+
+/// What this replica holds in an interval that a part speaks about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalListing {
+    /// Objects and their entries, in order.
+    pub objects: Vec<(ObjectKey, Vec<EntryKey>)>,
+    /// The first place not listed; `None` if the whole interval is.
+    pub reached: Option<Position>,
+}
+
+impl Replica {
+    /// Whether some of the state is not what the group's vector says.
+    #[must_use]
+    pub fn is_under_repair(&self) -> bool {
+        !self.repair.merged.is_empty() || self.repairing.session.is_some()
+    }
+
+    /// What was seen where each entry of an object stands, by entry range.
+    pub(super) fn seen_of(&self, key: &ObjectKey) -> Vec<(EntryRange, VersionVector)> {
+        let range = self.set.range_of(key);
+        let intervals = self.repair.ranges.iter().find(|(known, _)| *known == range);
+        let mut seen = Vec::new();
+        let mut from: Box<[u8]> = Box::default();
+        for (end, context) in intervals.map_or(&[][..], |(_, intervals)| intervals) {
+            let to = match end {
+                Some(end) if end.key < *key => continue,
+                Some(end) if end.key == *key => Some(end.entry.clone()),
+                _ => None,
+            };
+            if to.as_ref().is_some_and(|to| *to <= from) {
+                continue;
+            }
+            let mut joined = self.seen().clone();
+            joined.join(context);
+            seen.push((EntryRange { from, to: to.clone() }, joined));
+            match to {
+                Some(to) => from = to,
+                None => return seen,
+            }
+        }
+        seen.push((EntryRange { from, to: None }, self.seen().clone()));
+        seen
+    }
+
+    /// Begins a repair if a peer said that only that helps, and none runs.
+    pub(super) fn consider_repair(&mut self, now: Now) {
+        self.drop_finished_repair();
+        if let Some(session) = &self.repairing.session {
+            let stalled = session.part.is_none()
+                && now.steady_ms.saturating_sub(session.asked_ms) >= PART_WAIT_MS;
+            if !stalled {
+                return;
+            }
+            let source = session.source;
+            self.repair_refused(source, now);
+            return;
+        }
+        let offers = self.members.iter().filter_map(|(_, member)| {
+            let id = member.link?;
+            let offered = self.links.get(&id).is_some_and(|link| link.peer_says_too_old);
+            let more = member.seen.count_beyond(self.seen());
+            (offered && more > 0).then_some((more, id))
+        });
+        let Some((_, source)) = offers.max() else { return };
+        self.repairing.session = Some(Session {
+            source,
+            range: 0,
+            from: None,
+            asked_ms: now.steady_ms,
+            vector: None,
+            part: None,
+            local: None,
+        });
+        let request = RepairRequest { begin: true, range: 0, from: None };
+        self.send(source, &Message::RepairRequest(request));
+    }
+
+    /// The source of the repair is gone; what it brought stays.
+    pub(super) fn source_lost(&mut self, link: LinkId) {
+        if self.repairing.session.as_ref().is_some_and(|session| session.source == link) {
+            self.repairing.session = None;
+        }
+    }
+
+    pub(super) fn repair_refused(&mut self, link: LinkId, now: Now) {
+        self.source_lost(link);
+        if let Some(link) = self.links.get_mut(&link) {
+            link.peer_says_too_old = false; // It will say so again.
+        }
+        let _ = now;
+    }
+
+    pub(super) fn serve_repair(&mut self, link: LinkId, request: RepairRequest) {
+        if request.begin {
+            if self.is_under_repair() {
+                return self.send(link, &Message::RepairRefused);
+            }
+            self.counters.repairs_served += 1;
+            self.pins.insert(link, self.log.next_seq());
+            self.outputs.push(Output::OpenSnapshot(link));
+        } else if !self.pins.contains_key(&link) {
+            return self.send(link, &Message::RepairRefused);
+        }
+        let RepairRequest { range, from, .. } = request;
+        self.outputs.push(Output::ReadPart { link, range, from });
+    }
+
+    /// A served repair's last part was sent: the snapshot can go.
+    pub fn repair_served(&mut self, link: LinkId) {
+        if self.pins.remove(&link).is_some() {
+            self.outputs.push(Output::DropSnapshot(link));
+        }
+    }
+
+    pub(super) fn take_part(&mut self, link: LinkId, part: RepairPart) {
+        let crdt_type = self.identity.crdt_type;
+        let fits = part.objects.iter().all(|(key, entries)| {
+            self.set.range_of(key) == part.range
+                && entries.is_sorted_by(|a, b| a.0 < b.0)
+                && entries.iter().all(|(name, _)| name_fits(crdt_type, name))
+        });
+        let Some(session) = &mut self.repairing.session else { return };
+        if session.source != link {
+            return;
+        }
+        let asked = session.part.is_none()
+            && session.range == part.range
+            && session.from == part.from
+            && session.vector.as_ref().is_none_or(|vector| *vector == part.vector);
+        if !fits || !asked {
+            return self.close(link, CloseReason::DamagedUnit);
+        }
+        if session.vector.is_none() {
+            session.vector = Some(part.vector.clone());
+            // Before the first part: what is written from now on may have seen
+            // anything that this repair brings.
+            self.repair.merged.join(&part.vector);
+            self.repair.target = part.vector.clone();
+            self.pending.push(LogItem::Repair(part.vector.clone()));
+            self.save_repair();
+        }
+        if let Some(session) = &mut self.repairing.session {
+            session.part = Some(part);
+        }
+    }
+
+    pub(super) fn has_part_to_merge(&self) -> bool {
+        self.repairing.session.as_ref().is_some_and(|session| session.part.is_some())
+    }
+
+    /// Supplies what this replica holds in the interval of the part at hand;
+    /// its records are in the working set.
+    pub fn supply_listing(&mut self, listing: LocalListing) {
+        if let Some(session) = &mut self.repairing.session {
+            session.local = Some(listing);
+        }
+    }
+
+    /// Joins a piece of the part at hand. Waits until earlier changes are sealed.
+    pub(super) fn merge_part(&mut self, now: Now) -> Result<bool, Missing> {
+        let Some(session) = &self.repairing.session else { return Ok(false) };
+        let Some(part) = &session.part else { return Ok(false) };
+        if self.set.is_dirty() || !self.pending.is_empty() {
+            return Ok(false); // The listing below is of what is committed.
+        }
+        let Some(local) = &session.local else {
+            let (range, from, to) = (part.range, part.from.clone(), part.to.clone());
+            return Err(Missing(Read::Listing { range, from, to, limit: ENTRIES_PER_COMMIT }));
+        };
+        let (part, local) = (part.clone(), local.clone());
+        let savepoint = self.set.savepoint();
+        if let Err(missing) = self.join_part(&part, &local) {
+            self.set.rollback(savepoint);
+            return Err(missing);
+        }
+        let end = local.reached.clone().or_else(|| part.to.clone());
+        self.credit(part.range, (part.from.as_ref(), end.as_ref()), &part.vector);
+        self.save_repair();
+        if let Some(session) = &mut self.repairing.session {
+            session.local = None;
+            match local.reached {
+                Some(reached) => {
+                    let rest = session.part.as_mut().map(|part| &mut part.from);
+                    rest.map(|from| *from = Some(reached));
+                }
+                None => session.part = None,
+            }
+        }
+        if !self.has_part_to_merge() {
+            self.ask_next_part(part, now);
+        }
+        Ok(true)
+    }
+
+    fn join_part(&mut self, part: &RepairPart, local: &LocalListing) -> Result<(), Missing> {
+        let end = local.reached.as_ref().or(part.to.as_ref());
+        let within = |key: &ObjectKey, name: &EntryKey| {
+            let place = (&**key, name.as_bytes());
+            let from = part.from.as_ref().is_none_or(|from| (&*from.key, &*from.entry) <= place);
+            let to = end.is_none_or(|end| place < (&*end.key, &*end.entry));
+            from && to
+        };
+        let mut theirs: std::collections::BTreeMap<(&ObjectKey, &EntryKey), Option<&Entry>> = local
+            .objects
+            .iter()
+            .flat_map(|(key, names)| names.iter().map(move |name| ((key, name), None)))
+            .collect();
+        for (key, entries) in &part.objects {
+            for (name, entry) in entries {
+                theirs.insert((key, name), Some(entry));
+            }
+        }
+        let mut seen: Option<(&ObjectKey, Vec<(EntryRange, VersionVector)>)> = None;
+        for ((key, name), theirs) in theirs {
+            if !within(key, name) {
+                continue;
+            }
+            if seen.as_ref().is_none_or(|(known, _)| *known != key) {
+                seen = Some((key, self.seen_of(key)));
+            }
+            let contexts = seen.as_ref().map_or(&[][..], |(_, contexts)| contexts);
+            let found = contexts.iter().find(|(range, _)| range.contains(name.as_bytes()));
+            let Some((_, context)) = found else { continue };
+            let ours = self.set.entry(key, name)?;
+            let joined =
+                Entry::join(owner_of(name), (ours.as_ref(), context), (theirs, &part.vector));
+            self.set.replace_entry(key, name, ours, joined)?;
+        }
+        Ok(())
+    }
+
+    /// Joins `vector` to the context of an interval.
+    fn credit(
+        &mut self,
+        range: u8,
+        (from, to): (Option<&Position>, Option<&Position>),
+        vector: &VersionVector,
+    ) {
+        let at = match self.repair.ranges.binary_search_by_key(&range, |(known, _)| *known) {
+            Ok(at) => at,
+            Err(at) => {
+                self.repair.ranges.insert(at, (range, vec![(None, VersionVector::new())]));
+                at
+            }
+        };
+        let intervals = &mut self.repair.ranges[at].1;
+        split_at(intervals, from);
+        split_at(intervals, to);
+        let mut start: Option<Position> = None;
+        for (end, context) in intervals.iter_mut() {
+            let begins = from.is_none_or(|from| start.as_ref().is_some_and(|start| start >= from));
+            let ends = match (to, end.as_ref()) {
+                (None, _) => true,
+                (Some(_), None) => false,
+                (Some(to), Some(end)) => end <= to,
+            };
+            if begins && ends {
+                context.join(vector);
+            }
+            start.clone_from(end);
+        }
+        intervals.dedup_by(|next, kept| {
+            let same = next.1 == kept.1;
+            if same {
+                kept.0 = next.0.take();
+            }
+            same
+        });
+    }
+
+    fn ask_next_part(&mut self, merged: RepairPart, now: Now) {
+        let Some(session) = &mut self.repairing.session else { return };
+        session.asked_ms = now.steady_ms;
+        session.from = merged.to;
+        if session.from.is_none() {
+            session.range += 1;
+        }
+        let (source, range, from) = (session.source, session.range, session.from.clone());
+        if usize::from(range) < RANGES {
+            let request = RepairRequest { begin: false, range, from };
+            return self.send(source, &Message::RepairRequest(request));
+        }
+        // Every range is complete: the group has seen what the source had.
+        self.repairing.session = None;
+        self.seen[0].1.join(&merged.vector);
+        self.counters.repairs_completed += 1;
+        for link in self.links.values_mut() {
+            link.peer_says_too_old = false;
+        }
+        self.head_due = true;
+        self.drop_finished_repair();
+        if !self.repair.merged.is_empty() {
+            self.save_repair();
+        }
+        self.retry_waiting();
+    }
+
+    /// Once the group's vector covers all that repairs brought, nothing is to
+    /// be told apart by interval any more.
+    fn drop_finished_repair(&mut self) {
+        if self.repairing.session.is_none()
+            && !self.repair.merged.is_empty()
+            && self.repair.merged.is_covered_by(self.seen())
+        {
+            self.repair = crate::record::RepairRecord::default();
+            self.extra_writes.push((RecordKey::Repair, None));
+        }
+    }
+
+    fn save_repair(&mut self) {
+        self.extra_writes.push((RecordKey::Repair, Some(self.repair.encode())));
+    }
+}
+
+/// Makes `place` a border between two intervals.
+fn split_at(intervals: &mut Vec<(Option<Position>, VersionVector)>, place: Option<&Position>) {
+    let Some(place) = place else { return };
+    let inside = |end: &Option<Position>| end.as_ref().is_none_or(|end| end > place);
+    let Some(at) = intervals.iter().position(|(end, _)| inside(end)) else { return };
+    let starts_here = at > 0 && intervals[at - 1].0.as_ref() == Some(place);
+    if !starts_here {
+        let context = intervals[at].1.clone();
+        intervals.insert(at, (Some(place.clone()), context));
+    }
+}

@@ -1,0 +1,628 @@
+//! The part of a group's state that is being worked on.
+//!
+//! The core does no IO: whatever it touches has to be here first. A touch of
+//! something that is not here answers [`Missing`] with what to load; the owner
+//! loads it and tries again. Changes stay here, visible to what follows, until
+//! [`WorkingSet::take_writes`] hands them out as records of one commit.
+//!
+//! Small objects live whole in their header record. One that outgrows
+//! [`INLINE_BYTES`] is spilled: its entries become records of their own, and
+//! stay so until the object is gone.
+//!
+//! Pure: no clock, no IO, no randomness.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use coppice_crdt::{
+    ActorId, CrdtType, Entries, Entry, EntryKey, EntryRange, EtagKey, FieldHeader, Header,
+    ObjectDelta, Part, RangeRemoval, VersionVector,
+};
+
+use crate::record::{
+    ObjectId, ObjectRecord, RANGES, RecordKey, RecordWrite, Totals, encode_entry, encode_field,
+};
+use crate::unit::ObjectKey;
+
+/// Up to this many encoded bytes an object lives inside its header record.
+pub const INLINE_BYTES: usize = 1024;
+
+/// Something that has to be loaded before the core can go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// An object's header record.
+    Object(ObjectKey),
+    /// An entry's record.
+    Entry(ObjectKey, EntryKey),
+    /// A map field's record.
+    Field(ObjectKey, Arc<str>),
+    /// Entry records of one object in a range, all of them.
+    Scan(ObjectKey, EntryRange),
+    /// All objects and entries between two places of a range, with their records;
+    /// the listing may stop after `limit` entries.
+    Listing {
+        /// Which range.
+        range: u8,
+        /// From where on; `None`: from the start of the range.
+        from: Option<crate::record::Position>,
+        /// The first place behind; `None`: the end of the range.
+        to: Option<crate::record::Position>,
+        /// After how many entries it may stop.
+        limit: usize,
+    },
+}
+
+/// What was touched is not loaded: load it, supply it, try again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not loaded: {0:?}")]
+pub struct Missing(pub Read);
+
+/// Loaded objects, their changes, and the group's figures.
+#[derive(Debug)]
+pub struct WorkingSet {
+    crdt_type: CrdtType,
+    etag_key: EtagKey,
+    objects: BTreeMap<ObjectKey, WorkingObject>,
+    dirty: Vec<ObjectKey>,
+    undo: Vec<Undo>,
+    totals: Totals,
+    digests: Box<[u128; RANGES]>,
+    touched_ranges: u64,
+}
+
+#[derive(Debug)]
+struct WorkingObject {
+    id: ObjectId,
+    header: Option<Header>,
+    /// All entries are in `entries`: the object is new or was loaded inline.
+    complete: bool,
+    /// Entries stand in records of their own in the store.
+    spilled: bool,
+    entries: BTreeMap<EntryKey, Slot<Entry>>,
+    fields: BTreeMap<Arc<str>, Slot<FieldHeader>>,
+    hidden: Vec<RangeRemoval>,
+    /// Ranges of entries that are loaded whole.
+    scanned: Vec<EntryRange>,
+    dirty: bool,
+    deadline_ms: Option<u64>,
+    stored_deadline_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct Slot<T> {
+    state: Option<T>,
+    dirty: bool,
+}
+
+#[derive(Debug)]
+struct Undo {
+    key: ObjectKey,
+    header: Option<Header>,
+    change: Undone,
+}
+
+#[derive(Debug)]
+enum Undone {
+    Entry(EntryKey, Option<Entry>, Option<(Arc<str>, FieldHeader)>),
+}
+
+/// A point to which changes can be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Savepoint(usize);
+
+impl WorkingSet {
+    /// Nothing loaded, of a group with these figures.
+    #[must_use]
+    pub fn new(
+        crdt_type: CrdtType,
+        etag_key: EtagKey,
+        totals: Totals,
+        digests: Box<[u128; RANGES]>,
+    ) -> Self {
+        Self {
+            crdt_type,
+            etag_key,
+            objects: BTreeMap::new(),
+            dirty: Vec::new(),
+            undo: Vec::new(),
+            totals,
+            digests,
+            touched_ranges: 0,
+        }
+    }
+
+    /// The range an object belongs to.
+    #[must_use]
+    pub fn range_of(&self, key: &str) -> u8 {
+        range_of(self.etag_key, key)
+    }
+
+    /// The group's figures with all changes made here.
+    #[must_use]
+    pub const fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// The digest of each range with all changes made here.
+    #[must_use]
+    pub fn digests(&self) -> &[u128; RANGES] {
+        &self.digests
+    }
+
+    /// Whether the object's header record is here.
+    #[must_use]
+    pub fn has_object(&self, key: &str) -> bool {
+        self.objects.contains_key(key)
+    }
+
+    /// Objects loaded.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether nothing is loaded.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// Forgets what is loaded. There must be no changes left to take.
+    pub fn clear(&mut self) {
+        debug_assert!(self.dirty.is_empty(), "changes would be lost");
+        self.objects.clear();
+        self.undo.clear();
+    }
+
+    /// Supplies an object's header record, `None` if the store has none.
+    pub fn supply_object(&mut self, key: &ObjectKey, record: Option<ObjectRecord>) {
+        if self.objects.contains_key(key) {
+            return;
+        }
+        let id = ObjectId { range: self.range_of(key), key: Arc::clone(key) };
+        let mut object = WorkingObject::absent(id);
+        if let Some(record) = record {
+            object.header = Some(record.header);
+            object.hidden = record.hidden;
+            object.spilled = record.inline.is_none();
+            object.complete = record.inline.is_some();
+            object.load_inline(self.etag_key, record.inline.unwrap_or_default());
+        }
+        self.objects.insert(Arc::clone(key), object);
+    }
+
+    /// Supplies an entry's record, `None` if the store has none.
+    pub fn supply_entry(&mut self, key: &ObjectKey, name: EntryKey, entry: Option<Entry>) {
+        if let Some(object) = self.objects.get_mut(key) {
+            object.load_entry(name, entry);
+        }
+    }
+
+    /// Supplies a map field's record, `None` if the store has none.
+    pub fn supply_field(&mut self, key: &ObjectKey, name: &Arc<str>, field: Option<FieldHeader>) {
+        if let Some(object) = self.objects.get_mut(key) {
+            let slot = Slot { state: field, dirty: false };
+            object.fields.entry(Arc::clone(name)).or_insert(slot);
+        }
+    }
+
+    /// Supplies all entry records of one object in `range`.
+    pub fn supply_scan(
+        &mut self,
+        key: &ObjectKey,
+        range: EntryRange,
+        entries: Vec<(EntryKey, Entry)>,
+    ) {
+        if let Some(object) = self.objects.get_mut(key) {
+            for (name, entry) in entries {
+                object.load_entry(name, Some(entry));
+            }
+            object.scanned.push(range);
+        }
+    }
+
+    /// One object, for reading.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] if its header is not loaded.
+    pub fn object(&self, key: &ObjectKey) -> Result<ObjectView<'_>, Missing> {
+        match self.objects.get(key) {
+            Some(object) => Ok(ObjectView { object }),
+            None => Err(Missing(Read::Object(Arc::clone(key)))),
+        }
+    }
+
+    /// What stands under one entry's name.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] if it is not loaded.
+    pub fn entry(&self, key: &ObjectKey, name: &EntryKey) -> Result<Option<Entry>, Missing> {
+        self.object(key)?.entry(name)
+    }
+
+    /// The actor of the version that readers of a register get.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] if it is not loaded.
+    pub fn writer_of(&self, key: &ObjectKey) -> Result<Option<ActorId>, Missing> {
+        match self.object(key)?.entry(&EntryKey::of_object(Part::Value))? {
+            Some(Entry::Versions(versions)) => {
+                Ok(coppice_crdt::picked(&versions).map(|version| version.dot.actor))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether changes wait to be taken.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Where changes can be taken back to.
+    #[must_use]
+    pub fn savepoint(&self) -> Savepoint {
+        Savepoint(self.undo.len())
+    }
+
+    /// Takes back all changes since `savepoint`.
+    pub fn rollback(&mut self, savepoint: Savepoint) {
+        while self.undo.len() > savepoint.0 {
+            let Some(undo) = self.undo.pop() else { return };
+            self.set_header(&undo.key, undo.header);
+            let Some(object) = self.objects.get_mut(&undo.key) else { continue };
+            let Undone::Entry(name, entry, field) = undo.change;
+            object.entries.insert(name, Slot { state: entry, dirty: true });
+            if let Some((name, header)) = field {
+                let state = (!header.types.is_empty()).then_some(header);
+                object.fields.insert(name, Slot { state, dirty: true });
+            }
+        }
+    }
+
+    /// Joins a delta into an object, judging each entry by its context.
+    ///
+    /// `seen` tells, by disjoint ranges that hold every entry, what was seen there.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`]; what was changed before is to be rolled back.
+    pub fn join_delta(
+        &mut self,
+        key: &ObjectKey,
+        delta: &ObjectDelta,
+        seen: &[(EntryRange, VersionVector)],
+    ) -> Result<(), Missing> {
+        for removal in &delta.removals {
+            self.remove_range(key, removal)?;
+        }
+        for (name, change) in &delta.entries {
+            let old = self.object(key)?.entry(name)?;
+            let owner = owner_of(name);
+            let Some(context) = seen.iter().find(|(range, _)| range.contains(name.as_bytes()))
+            else {
+                continue;
+            };
+            let new = change.apply(owner, old.clone(), &context.1);
+            self.replace_entry(key, name, old, new)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what a large removal takes. Its range is loaded whole.
+    fn remove_range(&mut self, key: &ObjectKey, removal: &RangeRemoval) -> Result<(), Missing> {
+        let entries = self.object(key)?.scan(&removal.range, None, usize::MAX)?;
+        for (name, entry) in entries {
+            let left = removal.survivors(&name, entry.clone());
+            self.replace_entry(key, &name, Some(entry), left)?;
+        }
+        Ok(())
+    }
+
+    /// Puts `new` where `old` stood and keeps header, totals and digest current.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] if the entry's map field is not loaded.
+    pub fn replace_entry(
+        &mut self,
+        key: &ObjectKey,
+        name: &EntryKey,
+        old: Option<Entry>,
+        new: Option<Entry>,
+    ) -> Result<(), Missing> {
+        if old == new {
+            return Ok(());
+        }
+        let crdt_type = self.crdt_type;
+        let etag_key = self.etag_key;
+        let Some(object) = self.objects.get_mut(key) else {
+            return Err(Missing(Read::Object(Arc::clone(key))));
+        };
+        let mut field = match name.field() {
+            Some(field) => {
+                let name: Arc<str> = field.name.as_ref().into();
+                let header = object.field(&name)?;
+                Some((name, header))
+            }
+            None => None,
+        };
+        let before = object.header;
+        let undone_field = field.clone();
+        let mut header = before.unwrap_or_else(|| Header::new(crdt_type));
+        header.update(
+            etag_key,
+            (key, name),
+            field.as_mut().map(|(_, header)| header),
+            (old.as_ref(), new.as_ref()),
+        );
+        if let Some((name, header)) = field {
+            let state = (!header.types.is_empty()).then_some(header);
+            object.fields.insert(name, Slot { state, dirty: true });
+        }
+        if name.part() == Part::Value && name.field().is_none() {
+            object.deadline_ms = deadline(new.as_ref());
+        }
+        object.entries.insert(name.clone(), Slot { state: new, dirty: true });
+        let change = Undone::Entry(name.clone(), old, undone_field);
+        self.undo.push(Undo { key: Arc::clone(key), header: before, change });
+        self.set_header(key, (!header.is_gone()).then_some(header));
+        Ok(())
+    }
+
+    fn set_header(&mut self, key: &ObjectKey, header: Option<Header>) {
+        let Some(object) = self.objects.get_mut(key) else { return };
+        let range = usize::from(object.id.range);
+        let figures = |header: Option<Header>| {
+            header.map_or((0, 0, 0), |header| {
+                let entries = header.summary.entries + u64::from(header.summary.existence);
+                (u64::from(header.exists()), entries, header.etag)
+            })
+        };
+        let (old, new) = (figures(object.header), figures(header));
+        object.header = header;
+        if !object.dirty {
+            object.dirty = true;
+            self.dirty.push(Arc::clone(key));
+        }
+        self.totals.objects = (self.totals.objects + new.0).saturating_sub(old.0);
+        self.totals.entries = (self.totals.entries + new.1).saturating_sub(old.1);
+        if old.2 != new.2 {
+            self.digests[range] = self.digests[range].wrapping_sub(old.2).wrapping_add(new.2);
+            self.touched_ranges |= 1 << range;
+        }
+    }
+
+    /// The ranges whose digest changed since the last call, with their digests.
+    pub fn take_digests(&mut self) -> Vec<(u8, u128)> {
+        let touched = std::mem::take(&mut self.touched_ranges);
+        let ranges = (0..64_u8).filter(|range| touched & (1 << range) != 0);
+        ranges.map(|range| (range, self.digests[usize::from(range)])).collect()
+    }
+
+    /// The records of all changes since the last call. The changes can no longer
+    /// be taken back.
+    pub fn take_writes(&mut self) -> Vec<RecordWrite> {
+        self.undo.clear();
+        let mut writes = Vec::new();
+        for key in std::mem::take(&mut self.dirty) {
+            if let Some(object) = self.objects.get_mut(&key) {
+                object.take_writes(&mut writes);
+            }
+        }
+        writes
+    }
+}
+
+/// The range an object belongs to: the first 6 bits of a keyed hash of its key.
+#[must_use]
+pub fn range_of(etag_key: EtagKey, key: &str) -> u8 {
+    u8::try_from(etag_key.hash_key(key) >> 122).unwrap_or(0)
+}
+
+/// The actor whose cells an entry holds, if it holds cells.
+#[must_use]
+pub fn owner_of(name: &EntryKey) -> Option<ActorId> {
+    match name.part() {
+        Part::Cell(owner) => Some(owner),
+        _ => None,
+    }
+}
+
+fn deadline(entry: Option<&Entry>) -> Option<u64> {
+    match entry {
+        Some(Entry::Versions(versions)) => {
+            coppice_crdt::picked(versions).and_then(|version| version.deadline_ms)
+        }
+        _ => None,
+    }
+}
+
+impl WorkingObject {
+    const fn absent(id: ObjectId) -> Self {
+        Self {
+            id,
+            header: None,
+            complete: true,
+            spilled: false,
+            entries: BTreeMap::new(),
+            fields: BTreeMap::new(),
+            hidden: Vec::new(),
+            scanned: Vec::new(),
+            dirty: false,
+            deadline_ms: None,
+            stored_deadline_ms: None,
+        }
+    }
+
+    fn load_inline(&mut self, etag_key: EtagKey, entries: Vec<(EntryKey, Entry)>) {
+        let mut recount = Header::new(CrdtType::ORMap);
+        for (name, entry) in entries {
+            if let Some(field) = name.field() {
+                let field: Arc<str> = field.name.as_ref().into();
+                let slot = self
+                    .fields
+                    .entry(field)
+                    .or_insert_with(|| Slot { state: Some(FieldHeader::default()), dirty: false });
+                let header = slot.state.get_or_insert_default();
+                recount.update(etag_key, ("", &name), Some(header), (None, Some(&entry)));
+            }
+            if name.part() == Part::Value && name.field().is_none() {
+                self.deadline_ms = deadline(Some(&entry));
+                self.stored_deadline_ms = self.deadline_ms;
+            }
+            self.entries.insert(name, Slot { state: Some(entry), dirty: false });
+        }
+    }
+
+    fn load_entry(&mut self, name: EntryKey, entry: Option<Entry>) {
+        if self.entries.contains_key(&name) {
+            return;
+        }
+        if name.part() == Part::Value && name.field().is_none() {
+            self.deadline_ms = deadline(entry.as_ref());
+            self.stored_deadline_ms = self.deadline_ms;
+        }
+        let stored = entry.is_some();
+        let visible = self
+            .hidden
+            .iter()
+            .try_fold(entry, |entry, removal| {
+                entry.map(|entry| removal.survivors(&name, entry)).ok_or(())
+            })
+            .unwrap_or(None);
+        // A hidden entry is deleted with the next change of its object.
+        let dirty = stored && visible.is_none();
+        self.entries.insert(name, Slot { state: visible, dirty });
+    }
+
+    fn field(&self, name: &Arc<str>) -> Result<FieldHeader, Missing> {
+        match self.fields.get(name) {
+            Some(slot) => Ok(slot.state.clone().unwrap_or_default()),
+            None if self.complete => Ok(FieldHeader::default()),
+            None => Err(Missing(Read::Field(Arc::clone(&self.id.key), Arc::clone(name)))),
+        }
+    }
+
+    fn take_writes(&mut self, writes: &mut Vec<RecordWrite>) {
+        self.dirty = false;
+        let id = self.id.clone();
+        if self.deadline_ms != self.stored_deadline_ms {
+            if let Some(ms) = self.stored_deadline_ms {
+                writes.push((RecordKey::Deadline(ms, id.clone()), None));
+            }
+            if let Some(ms) = self.deadline_ms {
+                writes.push((RecordKey::Deadline(ms, id.clone()), Some(Vec::new())));
+            }
+            self.stored_deadline_ms = self.deadline_ms;
+        }
+        if !self.spilled {
+            self.entries.retain(|_, slot| slot.state.is_some());
+            self.fields.retain(|_, slot| slot.state.is_some());
+            let Some(header) = self.header else {
+                writes.push((RecordKey::Object(id), None));
+                return;
+            };
+            let inline = self
+                .entries
+                .iter_mut()
+                .filter_map(|(name, slot)| Some((name.clone(), slot.state.clone()?)))
+                .collect();
+            let record = ObjectRecord { header, inline: Some(inline), hidden: Vec::new() };
+            let bytes = record.encode();
+            if bytes.len() <= INLINE_BYTES {
+                writes.push((RecordKey::Object(id), Some(bytes)));
+                return;
+            }
+            self.spilled = true;
+            self.entries.values_mut().for_each(|slot| slot.dirty = true);
+            self.fields.values_mut().for_each(|slot| slot.dirty = true);
+        }
+        self.take_spilled_writes(writes);
+    }
+
+    fn take_spilled_writes(&mut self, writes: &mut Vec<RecordWrite>) {
+        for (name, slot) in &mut self.entries {
+            if std::mem::take(&mut slot.dirty) {
+                let key = RecordKey::Entry(self.id.clone(), name.clone());
+                writes.push((key, slot.state.as_ref().map(encode_entry)));
+            }
+        }
+        for (name, slot) in &mut self.fields {
+            if std::mem::take(&mut slot.dirty) {
+                let key = RecordKey::Field(self.id.clone(), Arc::clone(name));
+                writes.push((key, slot.state.as_ref().map(encode_field)));
+            }
+        }
+        let record = self.header.map(|header| {
+            ObjectRecord { header, inline: None, hidden: self.hidden.clone() }.encode()
+        });
+        if record.is_none() {
+            // Nothing is left of it, so the next write finds a small object again.
+            self.spilled = false;
+            self.complete = true;
+            self.hidden.clear();
+            self.entries.clear();
+            self.fields.clear();
+        }
+        writes.push((RecordKey::Object(self.id.clone()), record));
+    }
+}
+
+/// One loaded object, for reading: what operations work on.
+#[derive(Clone, Copy, Debug)]
+pub struct ObjectView<'a> {
+    object: &'a WorkingObject,
+}
+
+impl Entries for ObjectView<'_> {
+    type Error = Missing;
+
+    fn header(&self) -> Result<Option<Header>, Missing> {
+        Ok(self.object.header)
+    }
+
+    fn field(&self, name: &str) -> Result<FieldHeader, Missing> {
+        self.object.field(&name.into())
+    }
+
+    fn entry(&self, name: &EntryKey) -> Result<Option<Entry>, Missing> {
+        let object = self.object;
+        match object.entries.get(name) {
+            Some(slot) => Ok(slot.state.clone()),
+            None if object.complete => Ok(None),
+            None if object.scanned.iter().any(|range| range.contains(name.as_bytes())) => Ok(None),
+            None => Err(Missing(Read::Entry(Arc::clone(&object.id.key), name.clone()))),
+        }
+    }
+
+    fn scan(
+        &self,
+        range: &EntryRange,
+        after: Option<&EntryKey>,
+        limit: usize,
+    ) -> Result<Vec<(EntryKey, Entry)>, Missing> {
+        let object = self.object;
+        let loaded = |scanned: &EntryRange| {
+            let reaches = match (&scanned.to, &range.to) {
+                (None, _) => true,
+                (Some(_), None) => false,
+                (Some(loaded), Some(wanted)) => loaded >= wanted,
+            };
+            scanned.from <= range.from && reaches
+        };
+        if !object.complete && !object.scanned.iter().any(loaded) {
+            return Err(Missing(Read::Scan(Arc::clone(&object.id.key), range.clone())));
+        }
+        let entries = object
+            .entries
+            .iter()
+            .filter(|(name, _)| range.contains(name.as_bytes()))
+            .filter(|(name, _)| after.is_none_or(|after| *name > after))
+            .filter_map(|(name, slot)| Some((name.clone(), slot.state.clone()?)));
+        Ok(entries.take(limit).collect())
+    }
+}
