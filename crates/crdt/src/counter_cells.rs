@@ -18,7 +18,7 @@ use crate::{Amounts, Cell, Entries, Entry, EntryDelta, ObjectDelta, Part, Raise,
 const AMOUNT_LIMIT: u64 = 1 << 63;
 
 /// Adds `by` to the counter at `place`. Nothing added makes it exist.
-pub(crate) fn raise<E: Entries>(
+pub(crate) fn raise<E: Entries + ?Sized>(
     place: Place<'_>,
     by: Amounts,
     work: &Work<'_, E>,

@@ -150,6 +150,15 @@ impl EntryKey {
         split_field(&self.0).and_then(|(field, _)| field)
     }
 
+    /// The actor whose cells stand under this key, if cells do.
+    #[must_use]
+    pub fn owner(&self) -> Option<ActorId> {
+        match self.part() {
+            Part::Cell(actor) => Some(actor),
+            _ => None,
+        }
+    }
+
     /// Which part of its object or field this entry is.
     #[must_use]
     pub fn part(&self) -> Part<'_> {

@@ -11,7 +11,10 @@ use crate::operation::{Applied, Outcome, Place, Step, Work};
 use crate::{Entries, EntryDelta, ObjectDelta, Part};
 
 /// Raises the flag. Always takes a dot, and replaces the enables it saw.
-pub(crate) fn enable<E: Entries>(place: Place<'_>, work: &Work<'_, E>) -> Step<Applied, E> {
+pub(crate) fn enable<E: Entries + ?Sized>(
+    place: Place<'_>,
+    work: &Work<'_, E>,
+) -> Step<Applied, E> {
     let summary = work.summary(place)?;
     let mut delta = ObjectDelta::default();
     let key = place.key(Part::Enabled);
@@ -24,7 +27,10 @@ pub(crate) fn enable<E: Entries>(place: Place<'_>, work: &Work<'_, E>) -> Step<A
 }
 
 /// Lowers the flag, or creates a lowered one. Takes no dot if it is lowered.
-pub(crate) fn disable<E: Entries>(place: Place<'_>, work: &Work<'_, E>) -> Step<Applied, E> {
+pub(crate) fn disable<E: Entries + ?Sized>(
+    place: Place<'_>,
+    work: &Work<'_, E>,
+) -> Step<Applied, E> {
     let summary = work.summary(place)?;
     let mut delta = ObjectDelta::default();
     let key = place.key(Part::Enabled);

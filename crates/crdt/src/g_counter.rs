@@ -15,7 +15,7 @@ use crate::operation::{Applied, Place, Step, Work};
 use crate::{Amounts, Entries, counter_cells};
 
 /// Adds `by`. 0 makes the counter exist, and takes no dot if it does already.
-pub(crate) fn increment<E: Entries>(
+pub(crate) fn increment<E: Entries + ?Sized>(
     place: Place<'_>,
     by: u64,
     work: &Work<'_, E>,

@@ -12,7 +12,7 @@ use crate::operation::{Applied, Place, Step, Work};
 use crate::{Element, Entries, or_set};
 
 /// Adds `elements`; see [`or_set::add`].
-pub(crate) fn add<E: Entries>(
+pub(crate) fn add<E: Entries + ?Sized>(
     place: Place<'_>,
     elements: &[Element],
     work: &Work<'_, E>,

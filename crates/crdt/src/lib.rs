@@ -30,6 +30,7 @@ mod operation;
 mod or_map;
 mod or_set;
 mod pn_counter;
+pub mod query;
 mod removal;
 mod version_vector;
 

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Writes a value, replacing all versions seen. Always takes a dot.
-pub(crate) fn set<E: Entries>(
+pub(crate) fn set<E: Entries + ?Sized>(
     place: Place<'_>,
     write: &RegisterWrite,
     work: &Work<'_, E>,
@@ -45,7 +45,7 @@ pub(crate) fn set<E: Entries>(
 }
 
 /// Removes the register object; it has to be there for readers.
-pub(crate) fn delete<E: Entries>(work: &Work<'_, E>) -> Step<Applied, E> {
+pub(crate) fn delete<E: Entries + ?Sized>(work: &Work<'_, E>) -> Step<Applied, E> {
     let key = Place::Object.key(Part::Value);
     let seen = versions(work.entry(&key)?);
     match picked(&seen) {
@@ -56,7 +56,7 @@ pub(crate) fn delete<E: Entries>(work: &Work<'_, E>) -> Step<Applied, E> {
 }
 
 /// Removes the register object if what readers would get is expired.
-pub(crate) fn purge<E: Entries>(work: &Work<'_, E>) -> Step<Applied, E> {
+pub(crate) fn purge<E: Entries + ?Sized>(work: &Work<'_, E>) -> Step<Applied, E> {
     let key = Place::Object.key(Part::Value);
     let seen = versions(work.entry(&key)?);
     match picked(&seen) {

@@ -205,7 +205,7 @@ impl ObjectDelta {
 ///
 /// The outer error is what reading `entries` met; nothing is decided yet. The
 /// inner one is the [`Refusal`] that the client gets; nothing changes.
-pub fn apply<E: Entries>(
+pub fn apply<E: Entries + ?Sized>(
     operation: &Operation,
     crdt_type: CrdtType,
     entries: &E,
@@ -232,7 +232,7 @@ pub fn apply<E: Entries>(
 }
 
 /// The operations that a map's field knows as well as an object.
-pub(crate) fn apply_at<E: Entries>(
+pub(crate) fn apply_at<E: Entries + ?Sized>(
     operation: &Operation,
     crdt_type: CrdtType,
     place: Place<'_>,

@@ -18,7 +18,7 @@ use crate::removal::{self, Live};
 use crate::{CrdtType, Entries, EntryKey, EntryRange, ObjectDelta, Refusal, Summary};
 
 /// Runs `operation` on the field `name` as a `crdt_type`.
-pub(crate) fn update<E: Entries>(
+pub(crate) fn update<E: Entries + ?Sized>(
     name: &str,
     crdt_type: CrdtType,
     operation: &Operation,
@@ -53,7 +53,7 @@ pub(crate) fn update<E: Entries>(
 }
 
 /// Removes the field `name`, whatever types it has. Takes no dot if it has none.
-pub(crate) fn remove<E: Entries>(name: &str, work: &Work<'_, E>) -> Step<Applied, E> {
+pub(crate) fn remove<E: Entries + ?Sized>(name: &str, work: &Work<'_, E>) -> Step<Applied, E> {
     let header = work.header(CrdtType::ORMap)?;
     if !header.exists() {
         return Err(Stop::Refused(Refusal::Absent));
@@ -76,7 +76,7 @@ pub(crate) fn remove<E: Entries>(name: &str, work: &Work<'_, E>) -> Step<Applied
 }
 
 /// Removes every field. Takes no dot if there is none.
-pub(crate) fn clear<E: Entries>(work: &Work<'_, E>) -> Step<Applied, E> {
+pub(crate) fn clear<E: Entries + ?Sized>(work: &Work<'_, E>) -> Step<Applied, E> {
     let header = work.header(CrdtType::ORMap)?;
     if !header.exists() {
         return Err(Stop::Refused(Refusal::Absent));

@@ -17,7 +17,7 @@ use crate::removal::{self, Live};
 use crate::{Element, Entries, EntryDelta, ObjectDelta, Part};
 
 /// Adds `elements`. Always takes a dot, unless there are none.
-pub(crate) fn add<E: Entries>(
+pub(crate) fn add<E: Entries + ?Sized>(
     place: Place<'_>,
     elements: &[Element],
     work: &Work<'_, E>,
@@ -40,7 +40,7 @@ pub(crate) fn add<E: Entries>(
 }
 
 /// Removes those of `elements` that are present. Takes no dot if none is.
-pub(crate) fn remove<E: Entries>(
+pub(crate) fn remove<E: Entries + ?Sized>(
     place: Place<'_>,
     elements: &[Element],
     work: &Work<'_, E>,
@@ -68,7 +68,7 @@ pub(crate) fn remove<E: Entries>(
 }
 
 /// Removes every element that is present. Takes no dot if the set is empty.
-pub(crate) fn clear<E: Entries>(place: Place<'_>, work: &Work<'_, E>) -> Step<Applied, E> {
+pub(crate) fn clear<E: Entries + ?Sized>(place: Place<'_>, work: &Work<'_, E>) -> Step<Applied, E> {
     let summary = work.summary(place)?;
     if !summary.exists() {
         return Err(Stop::Refused(place.absent()));

@@ -55,7 +55,10 @@ impl Live {
 }
 
 /// Removes the whole object, of any type. It has to exist.
-pub(crate) fn delete<E: Entries>(crdt_type: CrdtType, work: &Work<'_, E>) -> Step<Applied, E> {
+pub(crate) fn delete<E: Entries + ?Sized>(
+    crdt_type: CrdtType,
+    work: &Work<'_, E>,
+) -> Step<Applied, E> {
     if crdt_type == CrdtType::LWWRegister {
         return lww_register::delete(work);
     }
@@ -69,7 +72,7 @@ pub(crate) fn delete<E: Entries>(crdt_type: CrdtType, work: &Work<'_, E>) -> Ste
 }
 
 /// Adds to `delta` the removal of everything in `range`, where `live` is live.
-pub(crate) fn take_all<E: Entries>(
+pub(crate) fn take_all<E: Entries + ?Sized>(
     delta: &mut ObjectDelta,
     range: &EntryRange,
     live: Live,
@@ -91,7 +94,7 @@ pub(crate) fn take_all<E: Entries>(
 }
 
 /// Names what is live in `range`, `wanted` entries.
-fn take_named<E: Entries>(
+fn take_named<E: Entries + ?Sized>(
     delta: &mut ObjectDelta,
     range: &EntryRange,
     mut wanted: u64,
@@ -116,7 +119,7 @@ fn take_named<E: Entries>(
 }
 
 /// Records the floors of the counter cells that are live in `range`, `wanted` entries.
-fn take_cells<E: Entries>(
+fn take_cells<E: Entries + ?Sized>(
     delta: &mut ObjectDelta,
     range: &EntryRange,
     mut wanted: u64,

@@ -26,7 +26,7 @@ pub(crate) enum Stop<E> {
 pub(crate) type Step<T, E> = Result<T, Stop<<E as Entries>::Error>>;
 
 /// What an operation reads and knows.
-pub(crate) struct Work<'a, E> {
+pub(crate) struct Work<'a, E: ?Sized> {
     entries: &'a E,
     pub(crate) context: &'a OperationContext<'a>,
 }
@@ -63,7 +63,7 @@ impl Place<'_> {
 
 // === impl Work ===
 
-impl<'a, E: Entries> Work<'a, E> {
+impl<'a, E: Entries + ?Sized> Work<'a, E> {
     pub(crate) fn new(entries: &'a E, context: &'a OperationContext<'a>) -> Self {
         Self { entries, context }
     }
