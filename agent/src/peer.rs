@@ -21,12 +21,28 @@ use bytes::Bytes;
 pub use self::close_reason::CloseReason;
 pub use self::identity::PeerIdentity;
 pub use self::mailbox::FramePermit;
+pub use self::metrics::PeerMetrics;
 pub use self::outbound::{Outbound, SendError};
+pub use self::settings::{Limits, Settings, StartError, Timing};
+pub use self::supervisor::Supervisor;
+pub use self::tls::{TlsError, TlsField, TlsFiles};
 
+mod backoff;
 mod close_reason;
+mod connection;
+mod dial;
+mod frame_reader;
 mod identity;
+mod link;
 mod mailbox;
+mod metrics;
 mod outbound;
+mod outbound_body;
+mod server;
+mod settings;
+mod shared;
+mod supervisor;
+mod tls;
 
 /// The longest frame a peer may send or be sent: a unit of 16 MiB and what
 /// surrounds it. A constant of the protocol, no setting.
@@ -136,16 +152,4 @@ impl fmt::Display for LinkId {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn group_names_follow_the_resource_name_rule() {
-        for good in ["a", "page-views", "a1", &"x".repeat(40)] {
-            assert!(GroupName::parse(good).is_some(), "{good} is a legal name");
-        }
-        for bad in ["", "1a", "-a", "a-", "A", "a/b", "a%2Fb", "ä", &"x".repeat(41)] {
-            assert!(GroupName::parse(bad).is_none(), "{bad} must be refused");
-        }
-    }
-}
+mod tests;

@@ -70,8 +70,9 @@ enum Phase {
     Closing(CloseReason),
     /// The reason was handed to the stream: only its end is left.
     Said(CloseReason),
-    /// Nothing is sent any more: the stream is reset.
-    Aborted(CloseReason),
+    /// Nothing is sent any more, whether or not all was: with the reason for
+    /// which it was closed before, if it was.
+    Ended(Option<CloseReason>),
 }
 
 /// What the link's task must act on.
@@ -79,8 +80,10 @@ enum Phase {
 pub(super) enum Signal {
     /// The length that was asked for fits.
     Room,
-    /// The owner closed the link, or the stream's sending half is gone.
+    /// The owner closed the link.
     Closed(CloseReason),
+    /// The stream's sending half broke: nothing can be sent any more.
+    Lost,
 }
 
 /// What the stream's body does next.
@@ -234,10 +237,11 @@ impl Queue {
         }
     }
 
-    /// Gives up what is queued: the stream is reset if it has not ended yet.
-    pub(super) fn abort(&self, reason: CloseReason) {
+    /// Takes the queue out of use, and what is left in it: the stream is reset
+    /// if it has not ended yet.
+    pub(super) fn end(&self) {
         let mut state = self.lock();
-        state.phase = Phase::Aborted(state.phase.reason().unwrap_or(reason));
+        state.phase = Phase::Ended(state.phase.reason());
         state.frames.clear();
         state.bytes = 0;
         state.head_sent = 0;
@@ -245,7 +249,8 @@ impl Queue {
         wake(state);
     }
 
-    /// Waits until there is something for the link's task to do.
+    /// Waits until there is something for the link's task to do. Only `Room`
+    /// is told once; the others stay true.
     ///
     /// Cancel-safe: what happened before a cancelled call is found by the next.
     pub(super) async fn signal(&self) -> Signal {
@@ -259,21 +264,39 @@ impl Queue {
 
     fn pending_signal(&self) -> Option<Signal> {
         let mut state = self.lock();
-        if let Some(reason) = state.phase.reason() {
-            return Some(Signal::Closed(reason));
+        match state.phase {
+            Phase::Open if self.has_wanted_room(&state) => {
+                state.wanted = None;
+                Some(Signal::Room)
+            }
+            Phase::Open => None,
+            Phase::Ended(None) => Some(Signal::Lost),
+            Phase::Closing(reason) | Phase::Said(reason) | Phase::Ended(Some(reason)) => {
+                Some(Signal::Closed(reason))
+            }
         }
-        self.has_wanted_room(&state).then(|| {
-            state.wanted = None;
-            Signal::Room
-        })
+    }
+
+    /// Waits until the owner closes the link. Cancel-safe, as `signal` is.
+    pub(super) async fn closed(&self) -> CloseReason {
+        loop {
+            if let Some(reason) = self.lock().phase.reason() {
+                return reason;
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    /// Waits until all is sent or given up. Cancel-safe, as `signal` is.
+    pub(super) async fn ended(&self) {
+        while !matches!(self.lock().phase, Phase::Ended(_)) {
+            self.changed.notified().await;
+        }
     }
 
     /// Takes up to `limit` bytes to send; keeps `waker` if there are none.
     pub(super) fn next_chunk(&self, limit: usize, waker: &Waker) -> Chunk {
         let mut state = self.lock();
-        if matches!(state.phase, Phase::Aborted(_)) {
-            return Chunk::Abort;
-        }
         if state.bytes > 0 {
             let data = state.fill(limit);
             self.announce_room(&state);
@@ -289,7 +312,7 @@ impl Queue {
                 Chunk::Farewell(reason)
             }
             Phase::Said(_) => Chunk::End,
-            Phase::Aborted(_) => Chunk::Abort,
+            Phase::Ended(_) => Chunk::Abort,
         }
     }
 
@@ -354,7 +377,8 @@ impl Phase {
     fn reason(self) -> Option<CloseReason> {
         match self {
             Self::Open => None,
-            Self::Closing(reason) | Self::Said(reason) | Self::Aborted(reason) => Some(reason),
+            Self::Closing(reason) | Self::Said(reason) => Some(reason),
+            Self::Ended(reason) => reason,
         }
     }
 }

@@ -1,0 +1,227 @@
+//! Accepting: the listener, each accepted connection, and the one request that
+//! peers make, `POST /v1/peer/groups/{group}`.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use super::connection::{
+    ByteStream, CONNECTION_WINDOW_BYTES, HTTP_FRAME_BYTES, Peer, SEND_BUFFER_BYTES,
+    STREAM_WINDOW_BYTES, Verdict, closing_passed, expired, reason_of,
+};
+use super::link::{Link, Opening};
+use super::outbound_body::OutboundBody;
+use super::shared::{OnTracker, Shared};
+use super::tls::{self, Proof};
+use super::{CloseReason, GroupName};
+
+/// What stands before the group's name in the path of a link.
+pub(super) const GROUP_PATH: &str = "/v1/peer/groups/";
+
+/// After a failure to accept, which is mostly a lack of file descriptors.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// The longest list of headers, in bytes, of a request.
+const HEADER_BYTES: u32 = 8 * 1024;
+
+/// An accepted connection, as its requests see it.
+struct Accepted {
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
+    /// How many links it has.
+    links: watch::Sender<usize>,
+    /// Whether it ever had one.
+    was_used: AtomicBool,
+}
+
+/// Accepts connections until `shutdown`; each gets a task of its own.
+///
+/// Over the limit of connections it stops accepting: the system's queue holds
+/// the next ones, and diallers time out.
+pub(super) async fn listen(listener: TcpListener, shared: Arc<Shared>) {
+    let places = Arc::new(Semaphore::new(shared.limits.connections));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shared.shutdown.cancelled() => return,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let Some((tcp, remote, place)) = accepted else { continue };
+        shared.tracker.spawn(serve(tcp, remote, place, Arc::clone(&shared)));
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((tcp, remote)) => Some((tcp, remote, place)),
+        Err(error) => {
+            warn!(%error, "accept a peer's connection");
+            sleep(ACCEPT_RETRY).await;
+            None
+        }
+    }
+}
+
+/// Serves one connection until it ends, is idle, or the transport stops; its
+/// links then end by themselves.
+async fn serve(
+    tcp: TcpStream,
+    remote: SocketAddr,
+    place: OwnedSemaphorePermit,
+    shared: Arc<Shared>,
+) {
+    let shaken = tokio::select! {
+        () = shared.shutdown.cancelled() => return,
+        shaken = shake_hands(tcp, &shared) => shaken,
+    };
+    let reason = match shaken {
+        Ok((stream, proof)) => serve_http(stream, proof, remote, &shared).await,
+        Err(reason) => Some(reason),
+    };
+    if let Some(reason) = reason {
+        debug!(%remote, reason = reason.label(), "peer's connection refused");
+        shared.metrics.link_closed(reason);
+    }
+    drop(place);
+}
+
+async fn shake_hands(
+    tcp: TcpStream,
+    shared: &Shared,
+) -> Result<(Box<dyn ByteStream>, Proof), CloseReason> {
+    tcp.set_nodelay(true).map_err(|_| CloseReason::Io)?;
+    let configs = shared.tls.borrow().clone();
+    let Some(configs) = configs else { return Ok((Box::new(tcp), Proof::none())) };
+    match timeout(shared.timing.connect, tls::accept(&configs, tcp)).await {
+        Ok(Ok((stream, proof))) => Ok((Box::new(stream), proof)),
+        Ok(Err(error)) => {
+            warn!(%error, "a peer's TLS handshake failed");
+            Err(CloseReason::Tls)
+        }
+        Err(_elapsed) => Err(CloseReason::Timeout),
+    }
+}
+
+/// Serves HTTP/2; the reason to count, if the connection never had a link.
+async fn serve_http(
+    stream: Box<dyn ByteStream>,
+    proof: Proof,
+    remote: SocketAddr,
+    shared: &Arc<Shared>,
+) -> Option<CloseReason> {
+    let (ended, verdict) = watch::channel(None);
+    let peer = Peer { remote: remote.to_string(), identity: proof.identity, verdict };
+    let accepted = Arc::new(Accepted {
+        shared: Arc::clone(shared),
+        peer: Arc::new(peer),
+        links: watch::Sender::new(0),
+        was_used: AtomicBool::new(false),
+    });
+    let service = service_fn(|request| {
+        let response = Accepted::open(&accepted, request);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let mut links = accepted.links.subscribe();
+    let mut connection = pin!(builder(shared).serve_connection(TokioIo::new(stream), service));
+    let reason = tokio::select! {
+        result = connection.as_mut() => {
+            result.map_or_else(|error| Some(reason_of(&error)), |()| None)
+        }
+        () = expired(proof.not_after) => Some(CloseReason::Tls),
+        () = idle(&mut links, shared.timing.idle) => Some(CloseReason::Timeout),
+        () = shared.shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                _result = connection.as_mut() => {}
+                () = closing_passed(shared) => {}
+            }
+            Some(CloseReason::Shutdown)
+        }
+    };
+    let verdict: Verdict = Some(reason.unwrap_or(CloseReason::Io));
+    ended.send_replace(verdict);
+    let is_unused = !accepted.was_used.load(Ordering::Relaxed);
+    reason.filter(|reason| is_unused && *reason != CloseReason::Shutdown)
+}
+
+/// Waits until a connection has had no link for `limit`.
+async fn idle(links: &mut watch::Receiver<usize>, limit: Duration) {
+    loop {
+        // The sender lives as long as the connection.
+        drop(links.wait_for(|count| *count == 0).await);
+        if timeout(limit, links.wait_for(|count| *count > 0)).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn builder(shared: &Shared) -> http2::Builder<OnTracker> {
+    let mut builder = http2::Builder::new(OnTracker(shared.tracker.clone()));
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(shared.timing.ping_interval)
+        .keep_alive_timeout(shared.timing.ping_timeout)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(HTTP_FRAME_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_header_list_size(HEADER_BYTES)
+        .max_concurrent_streams(shared.limits.streams_per_connection);
+    builder
+}
+
+// === impl Accepted ===
+
+impl Accepted {
+    /// Opens a link for a legal request for a group that is served here.
+    fn open(accepted: &Arc<Self>, request: Request<Incoming>) -> Response<OutboundBody> {
+        let Some(name) = request.uri().path().strip_prefix(GROUP_PATH) else {
+            return refuse(StatusCode::NOT_FOUND);
+        };
+        if request.method() != Method::POST {
+            return refuse(StatusCode::METHOD_NOT_ALLOWED);
+        }
+        let shared = &accepted.shared;
+        let group = GroupName::parse(name);
+        let served = group.and_then(|group| {
+            let stop = shared.groups.borrow().get(&group).cloned()?;
+            Some((group, stop))
+        });
+        let Some((group, stop)) = served else { return refuse(StatusCode::NOT_FOUND) };
+
+        let peer = Arc::clone(&accepted.peer);
+        let opening = Opening { group, dialled: false, peer, stop };
+        let (link, body) = Link::new(opening, Arc::clone(shared));
+        accepted.was_used.store(true, Ordering::Relaxed);
+        accepted.links.send_modify(|count| *count += 1);
+        let accepted = Arc::clone(accepted);
+        shared.tracker.spawn(async move {
+            link.run(request.into_body()).await;
+            accepted.links.send_modify(|count| *count -= 1);
+        });
+        Response::new(body)
+    }
+}
+
+fn refuse(status: StatusCode) -> Response<OutboundBody> {
+    let mut response = Response::new(OutboundBody::Empty);
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,124 @@
+//! Mutual TLS between peers, from three files.
+//!
+//! Both sides must present a certificate of the CA that is valid now. Names of
+//! hosts are not compared: addresses come and go, and what a peer may speak for
+//! is in its certificate's `urn:coppice:` names (see [`Proof`]). Sessions are
+//! never resumed, so no connection outlives a change of the CA unverified.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::version::TLS13;
+use rustls::{ClientConfig, CommonState, RootCertStore, ServerConfig};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+
+use self::chain::ChainVerifier;
+use self::files::Loaded;
+
+pub(super) use self::files::read;
+pub use self::files::{TlsError, TlsField, TlsFiles};
+pub(super) use self::proof::Proof;
+pub(super) use self::reload::{Watched, watch_files};
+
+mod chain;
+mod files;
+mod proof;
+mod reload;
+
+/// HTTP/2, by the only name that this transport speaks.
+const ALPN: &[u8] = b"h2";
+
+/// Both sides' configuration, made from one reading of the files.
+#[derive(Debug)]
+pub(super) struct TlsConfigs {
+    client: Arc<ClientConfig>,
+    server: Arc<ServerConfig>,
+    /// When our own certificate expires, in Unix seconds.
+    pub(super) not_after: i64,
+}
+
+/// Shakes hands with a peer that was dialled.
+pub(super) async fn connect(
+    configs: &TlsConfigs,
+    tcp: TcpStream,
+) -> io::Result<(client::TlsStream<TcpStream>, Proof)> {
+    // Neither sent nor compared; the library wants one.
+    let name = ServerName::try_from("coppice").map_err(io::Error::other)?;
+    let stream = TlsConnector::from(Arc::clone(&configs.client)).connect(name, tcp).await?;
+    let proof = proof_of(stream.get_ref().1)?;
+    Ok((stream, proof))
+}
+
+/// Shakes hands with a peer that dialled.
+pub(super) async fn accept(
+    configs: &TlsConfigs,
+    tcp: TcpStream,
+) -> io::Result<(server::TlsStream<TcpStream>, Proof)> {
+    let stream = TlsAcceptor::from(Arc::clone(&configs.server)).accept(tcp).await?;
+    let proof = proof_of(stream.get_ref().1)?;
+    Ok((stream, proof))
+}
+
+fn proof_of(connection: &CommonState) -> io::Result<Proof> {
+    let certificate = connection.peer_certificates().and_then(<[CertificateDer<'_>]>::first);
+    certificate
+        .and_then(Proof::read)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no readable certificate"))
+}
+
+// === impl TlsConfigs ===
+
+impl TlsConfigs {
+    /// Makes both configurations.
+    ///
+    /// # Errors
+    ///
+    /// When key and certificate do not belong together, or the certificate can
+    /// not be read.
+    fn new(loaded: Loaded) -> Result<Self, TlsError> {
+        let Loaded { roots, chain, key } = loaded;
+        let provider = Arc::new(ring::default_provider());
+        let roots = Arc::new(roots);
+        let not_after = chain
+            .first()
+            .and_then(Proof::read)
+            .and_then(|proof| proof.not_after)
+            .ok_or(TlsError::NoCertificate(TlsField::Certificate))?;
+        let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&TLS13])
+            .map_err(TlsError::Unusable)?
+            .dangerous()
+            .with_custom_certificate_verifier(ChainVerifier::new(&roots, &provider))
+            .with_client_auth_cert(chain.clone(), key.clone_key())
+            .map_err(TlsError::Unusable)?;
+        client.alpn_protocols = vec![ALPN.to_vec()];
+        client.enable_sni = false;
+        client.resumption = Resumption::disabled();
+
+        let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&TLS13])
+            .map_err(TlsError::Unusable)?
+            .with_client_cert_verifier(client_verifier(roots, provider)?)
+            .with_single_cert(chain, key)
+            .map_err(TlsError::Unusable)?;
+        server.alpn_protocols = vec![ALPN.to_vec()];
+        server.send_tls13_tickets = 0;
+        Ok(Self { client: Arc::new(client), server: Arc::new(server), not_after })
+    }
+}
+
+/// The library's own verifier does for diallers what [`ChainVerifier`] does for
+/// listeners: chain and validity, a certificate required.
+fn client_verifier(
+    roots: Arc<RootCertStore>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
+    WebPkiClientVerifier::builder_with_provider(roots, provider)
+        .build()
+        .map_err(|_no_roots| TlsError::NoCertificate(TlsField::Ca))
+}
