@@ -128,34 +128,35 @@ impl Link {
                 () = until(lost) => return self.verdict(CloseReason::Io).await,
                 read = reader.next() => read,
             };
-            match self.take(read).await {
-                Ok(None) => {}
-                Ok(Some(said)) => {
-                    *farewell = said;
-                    return CloseReason::PeerClosed;
-                }
-                Err(reason) => return reason,
+            if let Ok(Read::End { farewell: said }) = &read {
+                farewell.clone_from(said);
+            }
+            if let Err(reason) = self.take(read).await {
+                return reason;
             }
         }
     }
 
-    /// Handles what was read; the inner `Some` is the peer's orderly end.
-    async fn take(
-        &self,
-        read: Result<Read, ReadError>,
-    ) -> Result<Option<Option<String>>, CloseReason> {
+    /// Hands on what was read, or finds the reason for which the link ends.
+    async fn take(&self, read: Result<Read, ReadError>) -> Result<(), CloseReason> {
         match read {
             Ok(Read::Frame { frame, large }) => {
                 let sent = self.unless_closed(self.shared.mailbox.send_frame(self.id, frame)).await;
                 drop(large);
-                sent.map(|()| None)
+                sent
             }
-            Ok(Read::End { farewell }) => Ok(Some(farewell)),
+            Ok(Read::End { farewell: Some(_) }) => Err(CloseReason::PeerClosed),
+            // HTTP shows some broken streams as ended ones; ours end with a word.
+            Ok(Read::End { farewell: None }) => Err(self.verdict(CloseReason::PeerClosed).await),
             Err(error) => {
                 debug!(link = %self.id, error = &error as &dyn std::error::Error, "link broke");
-                match error.reason() {
-                    CloseReason::Io => Err(self.verdict(CloseReason::Io).await),
-                    reason => Err(reason),
+                match error {
+                    ReadError::Broken(_) | ReadError::Truncated => {
+                        Err(self.verdict(error.reason()).await)
+                    }
+                    ReadError::Oversized(_) | ReadError::Empty | ReadError::Stalled => {
+                        Err(error.reason())
+                    }
                 }
             }
         }

@@ -382,3 +382,6 @@ impl Phase {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

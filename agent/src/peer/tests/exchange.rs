@@ -46,16 +46,14 @@ async fn groups_share_one_connection_and_do_not_mix() {
     let mut a = Node::start(settings(), &["g", "h"]).await;
     a.peers.replace([b.address()]);
 
-    let ups = [b.up().await, b.up().await];
-    let remotes: BTreeSet<_> = ups.iter().map(|up| up.remote.clone()).collect();
+    let at_b = [b.up().await, b.up().await];
+    let remotes: BTreeSet<_> = at_b.iter().map(|up| up.remote.clone()).collect();
     assert_eq!(remotes.len(), 1, "one TCP connection carries both groups");
-    let _ups_b = ups;
-    for up in [a.up().await, a.up().await] {
+    for up in &[a.up().await, a.up().await] {
         up.outbound.try_send(Bytes::from(up.group.to_string())).unwrap();
         let (link, frame) = b.frame().await;
-        let at_b = _ups_b.iter().find(|at_b| at_b.link == link).unwrap();
-        assert_eq!(frame, at_b.group.to_string());
-        std::mem::forget(up);
+        let group = &at_b.iter().find(|up| up.link == link).unwrap().group;
+        assert_eq!((group, frame), (&up.group, Bytes::from(up.group.to_string())));
     }
 }
 
