@@ -5,16 +5,19 @@
 //! writer, by [`Store::commit`]; every other thread reads through a
 //! [`Reader`], from consistent snapshots.
 //!
-//! Two engines pass one suite: RocksDB on disk, and
+//! Two engines pass one suite, `conformance`: [`rocksdb`] on disk, and
 //! [`memory`], which can be crashed, cloned and made to fail by a simulation.
 //!
 //! Invariant: a commit is whole or absent, over all tables, after any crash;
 //! and what survives a crash is a prefix of the commits, never a selection.
 
 mod batch;
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
 mod error;
 pub mod memory;
 mod range;
+pub mod rocksdb;
 mod table;
 
 pub use batch::{Batch, Write};

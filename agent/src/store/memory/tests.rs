@@ -119,3 +119,26 @@ fn sorted(keys: &str) -> Vec<char> {
     keys.sort_unstable();
     keys
 }
+
+mod conformance {
+    use crate::store::{
+        conformance::Factory,
+        memory::{Crash, MemoryStore},
+    };
+
+    struct InMemory;
+
+    impl Factory for InMemory {
+        type Store = MemoryStore;
+
+        fn create(&self) -> MemoryStore {
+            MemoryStore::new()
+        }
+
+        fn restart(&self, store: MemoryStore) -> MemoryStore {
+            store.crash(Crash::ProcessKill)
+        }
+    }
+
+    crate::store_conformance!(InMemory);
+}

@@ -1,0 +1,179 @@
+//! The data directory: whose it is, and which release wrote it.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use crate::store::StoreError;
+
+/// The version of the layout that this release writes, and the highest that it
+/// reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// What `FORMAT` starts with; the version follows.
+const FORMAT_WORD: &str = "coppice-store";
+
+/// A data directory that this process holds, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct DataDirectory {
+    path: PathBuf,
+    /// Locked; the lock goes with the file.
+    _lock: File,
+}
+
+// === impl DataDirectory ===
+
+impl DataDirectory {
+    /// Makes the directory if need be, locks it and checks its version.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        fs::create_dir_all(path).map_err(io_error("create the data directory"))?;
+        let lock = lock(path)?;
+        let directory = Self { path: path.to_owned(), _lock: lock };
+        directory.check_format()?;
+        Ok(directory)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the database is.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.path.join("db")
+    }
+
+    /// Finds out whether `bytes` can be written, by writing them.
+    pub(crate) fn check_space(&self, bytes: u64) -> Result<(), StoreError> {
+        let path = self.path.join("space-check");
+        let written = write_zeros(&path, bytes);
+        let removed = fs::remove_file(&path);
+        written.and(removed).map_err(io_error("check for space"))
+    }
+
+    fn check_format(&self) -> Result<(), StoreError> {
+        match fs::read_to_string(self.path.join("FORMAT")) {
+            Ok(text) => self.check_version(&text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.write_format(),
+            Err(error) => Err(StoreError::from_io("read FORMAT in the data directory", error)),
+        }
+    }
+
+    fn check_version(&self, text: &str) -> Result<(), StoreError> {
+        let version = text.trim().strip_prefix(FORMAT_WORD).map(|rest| rest.trim().parse::<u32>());
+        match version {
+            Some(Ok(found)) if found > FORMAT_VERSION => Err(StoreError::NewerVersion {
+                directory: self.path.clone(),
+                found,
+                supported: FORMAT_VERSION,
+            }),
+            Some(Ok(1..)) => Ok(()),
+            _ => Err(StoreError::Corrupt {
+                detail: format!(
+                    "{} does not name a version: found {text:?}",
+                    self.path.join("FORMAT").display()
+                ),
+            }),
+        }
+    }
+
+    /// Marks a new directory. The mark is on disk before there is a database.
+    fn write_format(&self) -> Result<(), StoreError> {
+        if self.database().exists() {
+            return Err(StoreError::Corrupt {
+                detail: format!("{} has a database but no FORMAT file", self.path.display()),
+            });
+        }
+        let attempt = "write FORMAT in the data directory";
+        let (path, temporary) = (self.path.join("FORMAT"), self.path.join("FORMAT.tmp"));
+        fs::write(&temporary, format!("{FORMAT_WORD} {FORMAT_VERSION}\n"))
+            .and_then(|()| File::open(&temporary)?.sync_all())
+            .and_then(|()| fs::rename(&temporary, &path))
+            .and_then(|()| File::open(&self.path)?.sync_all())
+            .map_err(io_error(attempt))
+    }
+}
+
+/// Takes the lock, and writes who has it for those who do not get it.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let attempt = "lock the data directory";
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path.join("LOCK"))
+        .map_err(io_error(attempt))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let pid =
+                file.read_to_string(&mut holder).ok().and_then(|_| holder.trim().parse().ok());
+            return Err(StoreError::Locked { directory: path.to_owned(), pid });
+        }
+        Err(TryLockError::Error(error)) => return Err(StoreError::from_io(attempt, error)),
+    }
+    file.set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(io_error(attempt))?;
+    Ok(file)
+}
+
+fn write_zeros(path: &Path, bytes: u64) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    io::copy(&mut io::repeat(0).take(bytes), &mut file)?;
+    file.sync_all()
+}
+
+fn io_error(attempt: &'static str) -> impl FnOnce(io::Error) -> StoreError {
+    move |error| StoreError::from_io(attempt, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_held_by_one_at_a_time() {
+        let temporary = tempfile::tempdir().unwrap();
+        let held = DataDirectory::open(temporary.path()).unwrap();
+
+        let refused = DataDirectory::open(temporary.path()).unwrap_err();
+        let own = std::process::id();
+        assert!(matches!(refused, StoreError::Locked { pid: Some(pid), .. } if pid == own));
+
+        drop(held);
+        DataDirectory::open(temporary.path()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_of_a_newer_release_is_refused_and_left_alone() {
+        let temporary = tempfile::tempdir().unwrap();
+        let format = temporary.path().join("FORMAT");
+        fs::write(&format, "coppice-store 2\n").unwrap();
+
+        let refused = DataDirectory::open(temporary.path()).unwrap_err();
+
+        assert!(matches!(refused, StoreError::NewerVersion { found: 2, supported: 1, .. }));
+        assert!(refused.to_string().contains("run the release that wrote it"));
+        assert_eq!(fs::read_to_string(format).unwrap(), "coppice-store 2\n");
+    }
+
+    #[test]
+    fn a_format_that_cannot_be_read_is_damage() {
+        for text in ["", "coppice-store", "coppice-store 0", "coppice-store x", "other 1"] {
+            let temporary = tempfile::tempdir().unwrap();
+            fs::write(temporary.path().join("FORMAT"), text).unwrap();
+            assert!(DataDirectory::open(temporary.path()).unwrap_err().is_corrupt(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_database_without_a_format_is_damage() {
+        let temporary = tempfile::tempdir().unwrap();
+        fs::create_dir(temporary.path().join("db")).unwrap();
+        assert!(DataDirectory::open(temporary.path()).unwrap_err().is_corrupt());
+    }
+}
