@@ -32,6 +32,8 @@ mod or_set;
 mod pn_counter;
 pub mod query;
 mod removal;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod version_vector;
 
 pub use actor::ActorId;
