@@ -12,6 +12,9 @@ use std::collections::BTreeMap;
 
 use coppice_crdt::{ActorId, Dot, VersionVector};
 
+/// Room made for a list before its first item is read, in items.
+const ITEMS_AT_ONCE: usize = 256;
+
 /// Why bytes are not what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -164,12 +167,8 @@ impl<'a> Decoder<'a> {
     /// If the table is cut off.
     pub fn new(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut decoder = Self { actors: Vec::new(), rest: bytes };
-        let count = decoder.count("the table of actors", 16)?;
-        let mut actors = Vec::with_capacity(count);
-        for _ in 0..count {
-            actors.push(ActorId::from_bytes(decoder.array()?));
-        }
-        decoder.actors = actors;
+        decoder.actors = decoder
+            .list("the table of actors", 16, |table| table.array().map(ActorId::from_bytes))?;
         Ok(decoder)
     }
 
@@ -182,6 +181,19 @@ impl<'a> Decoder<'a> {
         let (&byte, rest) = self.rest.split_first().ok_or(DecodeError::Truncated)?;
         self.rest = rest;
         Ok(byte)
+    }
+
+    /// A truth value: 0 or 1.
+    ///
+    /// # Errors
+    ///
+    /// If it is cut off or another byte.
+    pub fn truth(&mut self) -> Result<bool, DecodeError> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(DecodeError::Malformed("a truth value")),
+        }
     }
 
     /// A variable-length integer of up to 64 bits.
@@ -231,6 +243,27 @@ impl<'a> Decoder<'a> {
             Some(bytes) if bytes <= self.rest.len() => Ok(count),
             _ => Err(DecodeError::Oversized(what)),
         }
+    }
+
+    /// A list: its count, refused as [`Self::count`] does, and its items.
+    ///
+    /// # Errors
+    ///
+    /// If the count cannot be true, or what `item` meets.
+    pub fn list<T>(
+        &mut self,
+        what: &'static str,
+        least: usize,
+        mut item: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        let count = self.count(what, least)?;
+        // An item takes more room here than on the wire: a list grows as it is
+        // read, so that a frame cannot claim many times its size at once.
+        let mut items = Vec::with_capacity(count.min(ITEMS_AT_ONCE));
+        for _ in 0..count {
+            items.push(item(self)?);
+        }
+        Ok(items)
     }
 
     /// Sixteen bytes, big-endian.

@@ -37,7 +37,10 @@ pub enum CloseReason {
     /// The peer's group has objects of another type.
     TypeMismatch,
     /// Another link to the same opening is kept.
-    Duplicate,
+    Duplicate {
+        /// The link that stays.
+        kept: LinkId,
+    },
     /// The peer is this replica itself.
     SelfLink,
     /// A frame of a version that this program does not speak.
@@ -59,7 +62,7 @@ impl CloseReason {
         match self {
             Self::GroupMismatch => "group-mismatch",
             Self::TypeMismatch => "type-mismatch",
-            Self::Duplicate => "duplicate",
+            Self::Duplicate { .. } => "duplicate",
             Self::SelfLink => "self",
             Self::UnsupportedVersion => "unsupported-version",
             Self::OversizedFrame => "oversized-frame",

@@ -22,12 +22,12 @@ pub use codec::{DecodeError, Decoder, Encoder};
 pub use effect::{CloseReason, LinkId, Output};
 pub use membership::{Member, Membership};
 pub use message::{
-    Ack, Base, Delta, Hello, MAX_FRAME_BYTES, Message, PROTOCOL_VERSION, RepairPart, RepairRequest,
-    Want,
+    Ack, Base, Delta, Hello, ListedEntries, MAX_FRAME_BYTES, Message, PROTOCOL_VERSION, RepairPart,
+    RepairRequest, Want,
 };
 pub use peer_progress::{FRAME_BYTES, PeerProgress, RelayRule, Serving};
 pub use record::{
-    HeadRecord, LogItem, LogRecord, ObjectId, ObjectRecord, Position, RANGES, RecordKey,
+    HeadRecord, Intervals, LogItem, LogRecord, ObjectId, ObjectRecord, Position, RANGES, RecordKey,
     RecordWrite, RepairRecord, Totals, decode_entry, decode_field, encode_entry, encode_field,
 };
 pub use replica::{

@@ -129,6 +129,9 @@ pub struct RepairRequest {
     pub from: Option<Position>,
 }
 
+/// Some entries of one object, ascending by name.
+pub type ListedEntries = Vec<(EntryKey, Entry)>;
+
 /// All that the snapshot of the sender holds between two places of one range.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RepairPart {
@@ -141,7 +144,7 @@ pub struct RepairPart {
     /// The first place behind; `None`: the end of the range.
     pub to: Option<Position>,
     /// The entries between, in order; dead counter cells among them.
-    pub objects: Vec<(Arc<str>, Vec<(EntryKey, Entry)>)>,
+    pub objects: Vec<(Arc<str>, ListedEntries)>,
 }
 
 mod kind {
@@ -216,7 +219,7 @@ impl Message {
             }
             kind::TOO_OLD => Self::TooOld,
             kind::REPAIR_REQUEST => Self::RepairRequest(RepairRequest {
-                begin: take_bool(&mut body)?,
+                begin: body.truth()?,
                 range: take_range(&mut body)?,
                 from: take_place(&mut body)?,
             }),
@@ -309,17 +312,8 @@ fn put_ack(out: &mut Encoder, ack: &Ack) -> u8 {
 fn take_ack(body: &mut Decoder<'_>) -> Result<Ack, DecodeError> {
     let frames = body.varint()?;
     let (seen, durable) = (body.vector()?, body.vector()?);
-    let digest = if take_bool(body)? { Some(body.fixed128()?) } else { None };
-    let links = if take_bool(body)? {
-        let count = body.count("links", 1)?;
-        let mut links = Vec::with_capacity(count);
-        for _ in 0..count {
-            links.push(body.actor()?);
-        }
-        Some(links)
-    } else {
-        None
-    };
+    let digest = if body.truth()? { Some(body.fixed128()?) } else { None };
+    let links = if body.truth()? { Some(body.list("links", 1, Decoder::actor)?) } else { None };
     Ok(Ack { frames, seen, durable, digest, links, clock_ms: body.varint()? })
 }
 
@@ -344,17 +338,12 @@ fn take_part(body: &mut Decoder<'_>) -> Result<RepairPart, DecodeError> {
     let vector = body.vector()?;
     let range = take_range(body)?;
     let (from, to) = (take_place(body)?, take_place(body)?);
-    let count = body.count("objects", 2)?;
-    let mut objects = Vec::with_capacity(count);
-    for _ in 0..count {
+    let objects = body.list("objects", 2, |body| {
         let key: Arc<str> = body.string("an object's key", MAX_KEY_BYTES)?.into();
-        let count = body.count("entries", 3)?;
-        let mut entries = Vec::with_capacity(count);
-        for _ in 0..count {
-            entries.push((take_entry_key(body)?, take_entry(body)?));
-        }
-        objects.push((key, entries));
-    }
+        let entries =
+            body.list("entries", 3, |body| Ok((take_entry_key(body)?, take_entry(body)?)))?;
+        Ok((key, entries))
+    })?;
     Ok(RepairPart { vector, range, from, to, objects })
 }
 
@@ -369,7 +358,7 @@ fn put_place(out: &mut Encoder, place: Option<&Position>) {
 }
 
 fn take_place(body: &mut Decoder<'_>) -> Result<Option<Position>, DecodeError> {
-    if take_bool(body)? { take_position(body).map(Some) } else { Ok(None) }
+    if body.truth()? { take_position(body).map(Some) } else { Ok(None) }
 }
 
 fn take_range(body: &mut Decoder<'_>) -> Result<u8, DecodeError> {
@@ -379,12 +368,4 @@ fn take_range(body: &mut Decoder<'_>) -> Result<u8, DecodeError> {
 
 fn take_epoch(body: &mut Decoder<'_>) -> Result<u32, DecodeError> {
     u32::try_from(body.varint()?).map_err(|_| DecodeError::Oversized("an epoch"))
-}
-
-fn take_bool(body: &mut Decoder<'_>) -> Result<bool, DecodeError> {
-    match body.byte()? {
-        0 => Ok(false),
-        1 => Ok(true),
-        _ => Err(DecodeError::Malformed("a truth value")),
-    }
 }

@@ -24,7 +24,7 @@ mod recovery;
 mod repairing;
 mod writing;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use coppice_crdt::{EntryRange, HybridClock, HybridTimestamp, VersionVector};
 
@@ -38,9 +38,9 @@ use crate::arrival_log::ArrivalLog;
 use crate::codec::DecodeError;
 use crate::effect::{CloseReason, LinkId, Output};
 use crate::membership::Membership;
-use crate::record::{HeadRecord, LogItem, LogRecord, RANGES, RecordKey, RecordWrite, RepairRecord};
-use crate::unit::{ObjectKey, Unit};
-use crate::working_set::{Missing, WorkingSet};
+use crate::record::{HeadRecord, LogItem, LogRecord, RecordKey, RecordWrite, RepairRecord};
+use crate::unit::Unit;
+use crate::working_set::WorkingSet;
 
 use links::{Link, Waiting};
 use repairing::Repairing;
@@ -130,12 +130,21 @@ pub struct Replica {
     extra_writes: Vec<RecordWrite>,
     outputs: Vec<Output>,
     pins: BTreeMap<LinkId, u64>,
-    purge_candidates: BTreeSet<(u64, ObjectKey)>,
     counters: Counters,
-    opened_empty: bool,
+    start: Start,
+}
+
+/// How this opening of the replica began.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    /// The store held nothing.
+    empty: bool,
+    /// On the owner's steady clock.
     opened_ms: u64,
+    /// Some peer said hello.
     heard_anyone: bool,
-    started: bool,
+    /// All that some peer had seen is here.
+    reached_peer: bool,
 }
 
 impl Replica {
@@ -210,19 +219,20 @@ impl Replica {
     #[must_use]
     pub fn is_bootstrapping(&self, now: Now) -> bool {
         self.is_under_repair()
-            || (self.opened_empty
+            || (self.start.empty
                 && self.settings.expects_peers
-                && !self.heard_anyone
-                && now.steady_ms.saturating_sub(self.opened_ms) < self.settings.startup_wait_ms)
+                && !self.start.heard_anyone
+                && now.steady_ms.saturating_sub(self.start.opened_ms)
+                    < self.settings.startup_wait_ms)
     }
 
     /// Whether the first exchange reached a peer's vector, or nobody is to be
     /// expected, or the wait for it is over.
     #[must_use]
     pub fn has_started(&self, now: Now) -> bool {
-        self.started
+        self.start.reached_peer
             || !self.settings.expects_peers
-            || now.steady_ms.saturating_sub(self.opened_ms) >= self.settings.startup_wait_ms
+            || now.steady_ms.saturating_sub(self.start.opened_ms) >= self.settings.startup_wait_ms
     }
 
     /// The records of all changes since the last seal, as one atomic batch; empty
@@ -281,20 +291,25 @@ impl Replica {
 
     /// Takes notice that everything sealed is committed, and on disk if `synced`.
     pub fn committed(&mut self, synced: bool, now: Now) {
-        if self.visible != *self.seen() {
+        let risen = self.visible != *self.seen();
+        if risen {
             self.visible = self.seen().clone();
+        }
+        if synced && self.durable != self.visible {
+            self.durable = self.visible.clone();
+        }
+        if risen {
             self.wake_links(now);
         }
-        if synced {
-            self.mark_durable(now);
-        }
+        #[cfg(debug_assertions)]
+        self.debug_check();
     }
 
     /// Takes notice that everything committed is on disk.
     pub fn mark_durable(&mut self, now: Now) {
         if self.durable != self.visible {
             self.durable = self.visible.clone();
-            self.note_durable(now);
+            self.tell_durable(now);
         }
     }
 
@@ -316,13 +331,20 @@ impl Replica {
         self.close(link, reason);
     }
 
-    /// Checks invariants that hold between any two calls.
+    /// Checks what holds after every commit.
     #[cfg(debug_assertions)]
     fn debug_check(&self) {
         debug_assert!(
-            self.durable.is_covered_by(&self.visible) || self.durable == self.visible,
+            self.durable.is_covered_by(&self.visible),
             "nothing is on disk that was not committed"
         );
-        debug_assert!(self.set.digests().len() == RANGES, "one digest per range");
+        debug_assert!(
+            self.visible.is_covered_by(self.log.end()),
+            "a write's base covers all that it may have seen"
+        );
+        debug_assert!(
+            self.log.floor().is_covered_by(&self.visible) || self.is_under_repair(),
+            "what was trimmed from the log was here"
+        );
     }
 }

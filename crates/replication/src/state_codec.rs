@@ -17,7 +17,7 @@ const CELLS: u8 = 3;
 const MAX_CONTENT_TYPE_BYTES: usize = 1024;
 
 /// Writes the state of one entry.
-pub fn put_entry(out: &mut Encoder, entry: &Entry) {
+pub(crate) fn put_entry(out: &mut Encoder, entry: &Entry) {
     match entry {
         Entry::Dots(dots) => {
             out.byte(DOTS);
@@ -45,18 +45,16 @@ pub fn put_entry(out: &mut Encoder, entry: &Entry) {
 /// # Errors
 ///
 /// If the bytes are no entry.
-pub fn take_entry(body: &mut Decoder<'_>) -> Result<Entry, DecodeError> {
+pub(crate) fn take_entry(body: &mut Decoder<'_>) -> Result<Entry, DecodeError> {
     match body.byte()? {
         DOTS => Ok(Entry::Dots(take_dots(body)?)),
         VERSIONS => Ok(Entry::Versions(take_versions(body)?)),
         CELLS => {
-            let count = body.count("cells", 6)?;
-            let mut cells = Vec::with_capacity(count);
-            for _ in 0..count {
+            let cells = body.list("cells", 6, |body| {
                 let (birth, last) = (body.varint()?, body.varint()?);
                 let (amounts, floor) = (take_amounts(body)?, take_amounts(body)?);
-                cells.push(Cell { birth, last, amounts, floor });
-            }
+                Ok(Cell { birth, last, amounts, floor })
+            })?;
             if !cells.is_sorted_by(|a, b| a.birth < b.birth) {
                 return Err(DecodeError::Malformed("a list of cells"));
             }
@@ -67,7 +65,7 @@ pub fn take_entry(body: &mut Decoder<'_>) -> Result<Entry, DecodeError> {
 }
 
 /// Writes an entry's name.
-pub fn put_entry_key(out: &mut Encoder, name: &EntryKey) {
+pub(crate) fn put_entry_key(out: &mut Encoder, name: &EntryKey) {
     out.bytes(name.as_bytes());
 }
 
@@ -76,13 +74,13 @@ pub fn put_entry_key(out: &mut Encoder, name: &EntryKey) {
 /// # Errors
 ///
 /// If the bytes are no name.
-pub fn take_entry_key(body: &mut Decoder<'_>) -> Result<EntryKey, DecodeError> {
+pub(crate) fn take_entry_key(body: &mut Decoder<'_>) -> Result<EntryKey, DecodeError> {
     let bytes = body.bytes("an entry's name", EntryKey::MAX_BYTES)?;
     EntryKey::parse(bytes).map_err(|_| DecodeError::Malformed("an entry's name"))
 }
 
 /// Writes a unit.
-pub fn put_unit(out: &mut Encoder, unit: &Unit) {
+pub(crate) fn put_unit(out: &mut Encoder, unit: &Unit) {
     out.count(unit.covers.len());
     for cover in &unit.covers {
         out.actor(cover.actor);
@@ -101,13 +99,11 @@ pub fn put_unit(out: &mut Encoder, unit: &Unit) {
 /// # Errors
 ///
 /// If the bytes are no unit.
-pub fn take_unit(body: &mut Decoder<'_>) -> Result<Unit, DecodeError> {
-    let count = body.count("runs of writes", 3)?;
-    let mut covers = Vec::with_capacity(count);
-    for _ in 0..count {
+pub(crate) fn take_unit(body: &mut Decoder<'_>) -> Result<Unit, DecodeError> {
+    let covers = body.list("runs of writes", 3, |body| {
         let actor = body.actor()?;
-        covers.push(Cover { actor, after: body.varint()?, upto: body.varint()? });
-    }
+        Ok(Cover { actor, after: body.varint()?, upto: body.varint()? })
+    })?;
     let count = body.count("objects", 3)?;
     let mut objects = BTreeMap::new();
     for _ in 0..count {
@@ -136,16 +132,12 @@ fn take_object_delta(body: &mut Decoder<'_>) -> Result<ObjectDelta, DecodeError>
         let name = take_entry_key(body)?;
         entries.insert(name, take_entry_delta(body)?);
     }
-    let count = body.count("range removals", 3)?;
-    let mut removals = Vec::with_capacity(count);
-    for _ in 0..count {
-        removals.push(take_removal(body)?);
-    }
+    let removals = body.list("range removals", 3, take_removal)?;
     Ok(ObjectDelta { entries, removals })
 }
 
 /// Writes a large removal.
-pub fn put_removal(out: &mut Encoder, removal: &RangeRemoval) {
+pub(crate) fn put_removal(out: &mut Encoder, removal: &RangeRemoval) {
     out.bytes(&removal.range.from);
     match &removal.range.to {
         Some(to) => {
@@ -162,7 +154,7 @@ pub fn put_removal(out: &mut Encoder, removal: &RangeRemoval) {
 /// # Errors
 ///
 /// If the bytes are none.
-pub fn take_removal(body: &mut Decoder<'_>) -> Result<RangeRemoval, DecodeError> {
+pub(crate) fn take_removal(body: &mut Decoder<'_>) -> Result<RangeRemoval, DecodeError> {
     let from = body.bytes("a range", EntryKey::MAX_BYTES)?.into();
     let to = match body.byte()? {
         0 => None,
@@ -208,17 +200,13 @@ fn take_entry_delta(body: &mut Decoder<'_>) -> Result<EntryDelta, DecodeError> {
             Ok(EntryDelta::Versions { written: take_versions(body)?, removed: take_dots(body)? })
         }
         CELLS => {
-            let count = body.count("raises", 4)?;
-            let mut raised = Vec::with_capacity(count);
-            for _ in 0..count {
+            let raised = body.list("raises", 4, |body| {
                 let (birth, last) = (body.varint()?, body.varint()?);
-                raised.push(Raise { birth, last, amounts: take_amounts(body)? });
-            }
-            let count = body.count("floors", 3)?;
-            let mut floors = Vec::with_capacity(count);
-            for _ in 0..count {
-                floors.push(Floor { birth: body.varint()?, amounts: take_amounts(body)? });
-            }
+                Ok(Raise { birth, last, amounts: take_amounts(body)? })
+            })?;
+            let floors = body.list("floors", 3, |body| {
+                Ok(Floor { birth: body.varint()?, amounts: take_amounts(body)? })
+            })?;
             Ok(EntryDelta::Cells { raised, floors })
         }
         _ => Err(DecodeError::Malformed("a change")),
@@ -233,11 +221,7 @@ fn put_dots(out: &mut Encoder, dots: &[Dot]) {
 }
 
 fn take_dots(body: &mut Decoder<'_>) -> Result<Vec<Dot>, DecodeError> {
-    let count = body.count("dots", 2)?;
-    let mut dots = Vec::with_capacity(count);
-    for _ in 0..count {
-        dots.push(body.dot()?);
-    }
+    let dots = body.list("dots", 2, Decoder::dot)?;
     // The table of actors is in the order of use, so sorted dots need not have
     // sorted indices; what matters is that they are ascending as dots.
     if !dots.is_sorted_by(|a, b| a < b) {
@@ -259,17 +243,15 @@ fn put_versions(out: &mut Encoder, versions: &[Version]) {
 }
 
 fn take_versions(body: &mut Decoder<'_>) -> Result<Vec<Version>, DecodeError> {
-    let count = body.count("versions", 6)?;
-    let mut versions = Vec::with_capacity(count);
-    for _ in 0..count {
-        versions.push(Version {
+    let versions = body.list("versions", 6, |body| {
+        Ok(Version {
             dot: body.dot()?,
             stamp: HybridTimestamp::from_bits(body.varint()?),
             deadline_ms: Some(body.varint()?).filter(|&deadline| deadline > 0),
             content_type: body.string("a content type", MAX_CONTENT_TYPE_BYTES)?.into(),
             bytes: body.bytes("a value", MAX_UNIT_BYTES)?.into(),
-        });
-    }
+        })
+    })?;
     if !versions.is_sorted_by(|a, b| a.dot < b.dot) {
         return Err(DecodeError::Malformed("a list of versions"));
     }

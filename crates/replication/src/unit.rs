@@ -125,11 +125,11 @@ pub fn name_fits(crdt_type: CrdtType, name: &EntryKey) -> bool {
 }
 
 fn fits(crdt_type: CrdtType, name: &EntryKey, change: &EntryDelta) -> bool {
-    let shape_fits = match (name.part(), change) {
+    let shape_fits = matches!(
+        (name.part(), change),
         (Part::Existence | Part::Enabled | Part::Element(_), EntryDelta::Dots { .. })
-        | (Part::Value, EntryDelta::Versions { .. })
-        | (Part::Cell(_), EntryDelta::Cells { .. }) => true,
-        _ => false,
-    };
+            | (Part::Value, EntryDelta::Versions { .. })
+            | (Part::Cell(_), EntryDelta::Cells { .. })
+    );
     shape_fits && name_fits(crdt_type, name)
 }

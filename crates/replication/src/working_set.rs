@@ -11,6 +11,8 @@
 //!
 //! Pure: no clock, no IO, no randomness.
 
+mod object;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -19,9 +21,10 @@ use coppice_crdt::{
     ObjectDelta, Part, RangeRemoval, VersionVector,
 };
 
-use crate::record::{
-    ObjectId, ObjectRecord, RANGES, RecordKey, RecordWrite, Totals, encode_entry, encode_field,
-};
+pub use object::ObjectView;
+use object::{Slot, WorkingObject, deadline};
+
+use crate::record::{ObjectId, ObjectRecord, Position, RANGES, RecordWrite, Totals};
 use crate::unit::ObjectKey;
 
 /// Up to this many encoded bytes an object lives inside its header record.
@@ -44,9 +47,9 @@ pub enum Read {
         /// Which range.
         range: u8,
         /// From where on; `None`: from the start of the range.
-        from: Option<crate::record::Position>,
+        from: Option<Position>,
         /// The first place behind; `None`: the end of the range.
-        to: Option<crate::record::Position>,
+        to: Option<Position>,
         /// After how many entries it may stop.
         limit: usize,
     },
@@ -70,40 +73,17 @@ pub struct WorkingSet {
     touched_ranges: u64,
 }
 
-#[derive(Debug)]
-struct WorkingObject {
-    id: ObjectId,
-    header: Option<Header>,
-    /// All entries are in `entries`: the object is new or was loaded inline.
-    complete: bool,
-    /// Entries stand in records of their own in the store.
-    spilled: bool,
-    entries: BTreeMap<EntryKey, Slot<Entry>>,
-    fields: BTreeMap<Arc<str>, Slot<FieldHeader>>,
-    hidden: Vec<RangeRemoval>,
-    /// Ranges of entries that are loaded whole.
-    scanned: Vec<EntryRange>,
-    dirty: bool,
-    deadline_ms: Option<u64>,
-    stored_deadline_ms: Option<u64>,
-}
-
-#[derive(Clone, Debug)]
-struct Slot<T> {
-    state: Option<T>,
-    dirty: bool,
-}
-
+/// What one change of an entry replaced.
 #[derive(Debug)]
 struct Undo {
     key: ObjectKey,
     header: Option<Header>,
-    change: Undone,
-}
-
-#[derive(Debug)]
-enum Undone {
-    Entry(EntryKey, Option<Entry>, Option<(Arc<str>, FieldHeader)>),
+    name: EntryKey,
+    entry: Option<Slot<Entry>>,
+    field: Option<(Arc<str>, Option<Slot<FieldHeader>>)>,
+    deadline_ms: Option<u64>,
+    was_dirty: bool,
+    touched_ranges: u64,
 }
 
 /// A point to which changes can be taken back.
@@ -273,12 +253,18 @@ impl WorkingSet {
         while self.undo.len() > savepoint.0 {
             let Some(undo) = self.undo.pop() else { return };
             self.set_header(&undo.key, undo.header);
+            self.touched_ranges = undo.touched_ranges;
             let Some(object) = self.objects.get_mut(&undo.key) else { continue };
-            let Undone::Entry(name, entry, field) = undo.change;
-            object.entries.insert(name, Slot { state: entry, dirty: true });
-            if let Some((name, header)) = field {
-                let state = (!header.types.is_empty()).then_some(header);
-                object.fields.insert(name, Slot { state, dirty: true });
+            restore(&mut object.entries, undo.name, undo.entry);
+            if let Some((name, field)) = undo.field {
+                restore(&mut object.fields, name, field);
+            }
+            object.deadline_ms = undo.deadline_ms;
+            if !undo.was_dirty {
+                // Changes are taken back last first, and this one was the first
+                // of its object: it stands at the end.
+                object.dirty = false;
+                self.dirty.pop();
             }
         }
     }
@@ -350,9 +336,20 @@ impl WorkingSet {
             }
             None => None,
         };
-        let before = object.header;
-        let undone_field = field.clone();
-        let mut header = before.unwrap_or_else(|| Header::new(crdt_type));
+        let mut undo = Undo {
+            key: Arc::clone(key),
+            header: object.header,
+            name: name.clone(),
+            entry: object.entries.get(name).map(|slot| Slot { state: None, dirty: slot.dirty }),
+            field: field.as_ref().map(|(name, _)| {
+                let slot = object.fields.get(name).cloned();
+                (Arc::clone(name), slot)
+            }),
+            deadline_ms: object.deadline_ms,
+            was_dirty: object.dirty,
+            touched_ranges: self.touched_ranges,
+        };
+        let mut header = undo.header.unwrap_or_else(|| Header::new(crdt_type));
         header.update(
             etag_key,
             (key, name),
@@ -367,8 +364,10 @@ impl WorkingSet {
             object.deadline_ms = deadline(new.as_ref());
         }
         object.entries.insert(name.clone(), Slot { state: new, dirty: true });
-        let change = Undone::Entry(name.clone(), old, undone_field);
-        self.undo.push(Undo { key: Arc::clone(key), header: before, change });
+        if let Some(slot) = &mut undo.entry {
+            slot.state = old;
+        }
+        self.undo.push(undo);
         self.set_header(key, (!header.is_gone()).then_some(header));
         Ok(())
     }
@@ -417,6 +416,13 @@ impl WorkingSet {
     }
 }
 
+fn restore<K: Ord, T>(slots: &mut BTreeMap<K, Slot<T>>, name: K, slot: Option<Slot<T>>) {
+    match slot {
+        Some(slot) => slots.insert(name, slot),
+        None => slots.remove(&name),
+    };
+}
+
 /// The range an object belongs to: the first 6 bits of a keyed hash of its key.
 #[must_use]
 pub fn range_of(etag_key: EtagKey, key: &str) -> u8 {
@@ -425,204 +431,9 @@ pub fn range_of(etag_key: EtagKey, key: &str) -> u8 {
 
 /// The actor whose cells an entry holds, if it holds cells.
 #[must_use]
-pub fn owner_of(name: &EntryKey) -> Option<ActorId> {
+pub(crate) fn owner_of(name: &EntryKey) -> Option<ActorId> {
     match name.part() {
         Part::Cell(owner) => Some(owner),
         _ => None,
-    }
-}
-
-fn deadline(entry: Option<&Entry>) -> Option<u64> {
-    match entry {
-        Some(Entry::Versions(versions)) => {
-            coppice_crdt::picked(versions).and_then(|version| version.deadline_ms)
-        }
-        _ => None,
-    }
-}
-
-impl WorkingObject {
-    const fn absent(id: ObjectId) -> Self {
-        Self {
-            id,
-            header: None,
-            complete: true,
-            spilled: false,
-            entries: BTreeMap::new(),
-            fields: BTreeMap::new(),
-            hidden: Vec::new(),
-            scanned: Vec::new(),
-            dirty: false,
-            deadline_ms: None,
-            stored_deadline_ms: None,
-        }
-    }
-
-    fn load_inline(&mut self, etag_key: EtagKey, entries: Vec<(EntryKey, Entry)>) {
-        let mut recount = Header::new(CrdtType::ORMap);
-        for (name, entry) in entries {
-            if let Some(field) = name.field() {
-                let field: Arc<str> = field.name.as_ref().into();
-                let slot = self
-                    .fields
-                    .entry(field)
-                    .or_insert_with(|| Slot { state: Some(FieldHeader::default()), dirty: false });
-                let header = slot.state.get_or_insert_default();
-                recount.update(etag_key, ("", &name), Some(header), (None, Some(&entry)));
-            }
-            if name.part() == Part::Value && name.field().is_none() {
-                self.deadline_ms = deadline(Some(&entry));
-                self.stored_deadline_ms = self.deadline_ms;
-            }
-            self.entries.insert(name, Slot { state: Some(entry), dirty: false });
-        }
-    }
-
-    fn load_entry(&mut self, name: EntryKey, entry: Option<Entry>) {
-        if self.entries.contains_key(&name) {
-            return;
-        }
-        if name.part() == Part::Value && name.field().is_none() {
-            self.deadline_ms = deadline(entry.as_ref());
-            self.stored_deadline_ms = self.deadline_ms;
-        }
-        let stored = entry.is_some();
-        let visible = self
-            .hidden
-            .iter()
-            .try_fold(entry, |entry, removal| {
-                entry.map(|entry| removal.survivors(&name, entry)).ok_or(())
-            })
-            .unwrap_or(None);
-        // A hidden entry is deleted with the next change of its object.
-        let dirty = stored && visible.is_none();
-        self.entries.insert(name, Slot { state: visible, dirty });
-    }
-
-    fn field(&self, name: &Arc<str>) -> Result<FieldHeader, Missing> {
-        match self.fields.get(name) {
-            Some(slot) => Ok(slot.state.clone().unwrap_or_default()),
-            None if self.complete => Ok(FieldHeader::default()),
-            None => Err(Missing(Read::Field(Arc::clone(&self.id.key), Arc::clone(name)))),
-        }
-    }
-
-    fn take_writes(&mut self, writes: &mut Vec<RecordWrite>) {
-        self.dirty = false;
-        let id = self.id.clone();
-        if self.deadline_ms != self.stored_deadline_ms {
-            if let Some(ms) = self.stored_deadline_ms {
-                writes.push((RecordKey::Deadline(ms, id.clone()), None));
-            }
-            if let Some(ms) = self.deadline_ms {
-                writes.push((RecordKey::Deadline(ms, id.clone()), Some(Vec::new())));
-            }
-            self.stored_deadline_ms = self.deadline_ms;
-        }
-        if !self.spilled {
-            self.entries.retain(|_, slot| slot.state.is_some());
-            self.fields.retain(|_, slot| slot.state.is_some());
-            let Some(header) = self.header else {
-                writes.push((RecordKey::Object(id), None));
-                return;
-            };
-            let inline = self
-                .entries
-                .iter_mut()
-                .filter_map(|(name, slot)| Some((name.clone(), slot.state.clone()?)))
-                .collect();
-            let record = ObjectRecord { header, inline: Some(inline), hidden: Vec::new() };
-            let bytes = record.encode();
-            if bytes.len() <= INLINE_BYTES {
-                writes.push((RecordKey::Object(id), Some(bytes)));
-                return;
-            }
-            self.spilled = true;
-            self.entries.values_mut().for_each(|slot| slot.dirty = true);
-            self.fields.values_mut().for_each(|slot| slot.dirty = true);
-        }
-        self.take_spilled_writes(writes);
-    }
-
-    fn take_spilled_writes(&mut self, writes: &mut Vec<RecordWrite>) {
-        for (name, slot) in &mut self.entries {
-            if std::mem::take(&mut slot.dirty) {
-                let key = RecordKey::Entry(self.id.clone(), name.clone());
-                writes.push((key, slot.state.as_ref().map(encode_entry)));
-            }
-        }
-        for (name, slot) in &mut self.fields {
-            if std::mem::take(&mut slot.dirty) {
-                let key = RecordKey::Field(self.id.clone(), Arc::clone(name));
-                writes.push((key, slot.state.as_ref().map(encode_field)));
-            }
-        }
-        let record = self.header.map(|header| {
-            ObjectRecord { header, inline: None, hidden: self.hidden.clone() }.encode()
-        });
-        if record.is_none() {
-            // Nothing is left of it, so the next write finds a small object again.
-            self.spilled = false;
-            self.complete = true;
-            self.hidden.clear();
-            self.entries.clear();
-            self.fields.clear();
-        }
-        writes.push((RecordKey::Object(self.id.clone()), record));
-    }
-}
-
-/// One loaded object, for reading: what operations work on.
-#[derive(Clone, Copy, Debug)]
-pub struct ObjectView<'a> {
-    object: &'a WorkingObject,
-}
-
-impl Entries for ObjectView<'_> {
-    type Error = Missing;
-
-    fn header(&self) -> Result<Option<Header>, Missing> {
-        Ok(self.object.header)
-    }
-
-    fn field(&self, name: &str) -> Result<FieldHeader, Missing> {
-        self.object.field(&name.into())
-    }
-
-    fn entry(&self, name: &EntryKey) -> Result<Option<Entry>, Missing> {
-        let object = self.object;
-        match object.entries.get(name) {
-            Some(slot) => Ok(slot.state.clone()),
-            None if object.complete => Ok(None),
-            None if object.scanned.iter().any(|range| range.contains(name.as_bytes())) => Ok(None),
-            None => Err(Missing(Read::Entry(Arc::clone(&object.id.key), name.clone()))),
-        }
-    }
-
-    fn scan(
-        &self,
-        range: &EntryRange,
-        after: Option<&EntryKey>,
-        limit: usize,
-    ) -> Result<Vec<(EntryKey, Entry)>, Missing> {
-        let object = self.object;
-        let loaded = |scanned: &EntryRange| {
-            let reaches = match (&scanned.to, &range.to) {
-                (None, _) => true,
-                (Some(_), None) => false,
-                (Some(loaded), Some(wanted)) => loaded >= wanted,
-            };
-            scanned.from <= range.from && reaches
-        };
-        if !object.complete && !object.scanned.iter().any(loaded) {
-            return Err(Missing(Read::Scan(Arc::clone(&object.id.key), range.clone())));
-        }
-        let entries = object
-            .entries
-            .iter()
-            .filter(|(name, _)| range.contains(name.as_bytes()))
-            .filter(|(name, _)| after.is_none_or(|after| *name > after))
-            .filter_map(|(name, slot)| Some((name.clone(), slot.state.clone()?)));
-        Ok(entries.take(limit).collect())
     }
 }

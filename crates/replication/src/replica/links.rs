@@ -1,33 +1,26 @@
 //! The conversation with each peer: handshake, deltas in and out, answers.
 
+mod receiving;
+mod sending;
+
 use std::sync::Arc;
 
-use coppice_crdt::{ActorId, EntryDelta, VersionVector};
+use coppice_crdt::{ActorId, VersionVector};
+
+pub(super) use receiving::Waiting;
 
 use super::{Now, Replica};
+use crate::arrival_log::ArrivalLog;
 use crate::effect::{CloseReason, LinkId, Output};
 use crate::membership::Member;
-use crate::message::{Ack, Base, Delta, Hello, Message, PROTOCOL_VERSION, Want};
-use crate::peer_progress::{PeerProgress, RelayRule, Serving};
-use crate::record::{LogItem, LogRecord};
-use crate::unit::Unit;
-use crate::working_set::Missing;
-
-/// Units that wait for what is before them: at most so many, of so many bytes.
-const WAITING_UNITS: usize = 256;
-const WAITING_BYTES: usize = 32 << 20;
-
-/// A unit that waits this long makes its sender begin again, in milliseconds.
-const GAP_MS: u64 = 100;
+use crate::message::{Hello, Message, PROTOCOL_VERSION};
+use crate::peer_progress::PeerProgress;
 
 /// How long a replica's news are kept for one answer to an idle link, in milliseconds.
 const IDLE_ACK_MS: u64 = 100;
 
 /// A link carries something at least so often, in milliseconds.
 const HEARTBEAT_MS: u64 = 1_000;
-
-/// How often a peer is told again that the log does not reach back to it.
-const TOO_OLD_AGAIN_MS: u64 = 2_000;
 
 /// One connection to a peer.
 #[derive(Debug)]
@@ -54,15 +47,6 @@ pub(super) struct Link {
     told_too_old_ms: Option<u64>,
     /// The peer said that its log does not reach back to us.
     pub(super) peer_says_too_old: bool,
-}
-
-/// A unit whose base is not covered yet.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) link: LinkId,
-    pub(super) base: VersionVector,
-    pub(super) unit: Unit,
-    pub(super) bytes: usize,
 }
 
 /// What the owner may want to know of a link.
@@ -174,10 +158,7 @@ impl Replica {
         }
     }
 
-    fn progress(
-        &mut self,
-        link: LinkId,
-    ) -> Option<(&mut PeerProgress, &crate::arrival_log::ArrivalLog)> {
+    fn progress(&mut self, link: LinkId) -> Option<(&mut PeerProgress, &ArrivalLog)> {
         Some((self.links.get_mut(&link)?.progress.as_mut()?, &self.log))
     }
 
@@ -199,11 +180,11 @@ impl Replica {
             let keeps_other =
                 dialled(other) == Some(keep_dialled) && dialled(link) != Some(keep_dialled);
             if keeps_other {
-                return self.close(link, CloseReason::Duplicate);
+                return self.close(link, CloseReason::Duplicate { kept: other });
             }
-            self.close(other, CloseReason::Duplicate);
+            self.close(other, CloseReason::Duplicate { kept: link });
         }
-        self.heard_anyone = true;
+        self.start.heard_anyone = true;
         let member = Member {
             store: hello.store,
             opening_number: hello.opening_number,
@@ -232,256 +213,8 @@ impl Replica {
 
     pub(super) fn note_started(&mut self) {
         let here = &self.visible;
-        self.started |= self.members.iter().any(|(_, member)| member.seen.is_covered_by(here));
-    }
-
-    fn take_delta(&mut self, link: LinkId, delta: Delta, bytes: usize, now: Now) {
-        let Some(state) = self.links.get_mut(&link) else { return };
-        state.frames_taken += 1;
-        if delta.epoch != state.epoch {
-            return; // Sent before the peer knew that it is to begin again.
-        }
-        let base = match delta.base {
-            Base::Continued(risen) => {
-                let mut base = std::mem::take(&mut state.frame_end);
-                base.join(&risen);
-                base
-            }
-            Base::Exact(base) => base,
-        };
-        state.frame_end = base.clone();
-        delta.unit.raise(&mut state.frame_end);
-        state.peer_says_too_old = false;
-        let runs_follow_base =
-            delta.unit.covers.iter().all(|cover| cover.after <= base.get(&cover.actor));
-        if !runs_follow_base || delta.unit.check(self.identity.crdt_type).is_err() {
-            return self.close(link, CloseReason::DamagedUnit);
-        }
-        self.counters.deltas_received += delta.unit.writes();
-        if base.is_covered_by(self.seen()) {
-            self.inbox.push_back((link, delta.unit, base));
-        } else {
-            self.keep_waiting(Waiting { link, base, unit: delta.unit, bytes }, now);
-        }
-    }
-
-    fn keep_waiting(&mut self, waiting: Waiting, now: Now) {
-        if let Some(state) = self.links.get_mut(&waiting.link) {
-            state.gap_since_ms.get_or_insert(now.steady_ms);
-        }
-        let full = self.waiting.len() >= WAITING_UNITS
-            || self.waiting_bytes + waiting.bytes > WAITING_BYTES;
-        if !full {
-            self.waiting_bytes += waiting.bytes;
-            self.waiting.push_back(waiting);
-        }
-    }
-
-    /// Whether [`Replica::step`] has something to do.
-    #[must_use]
-    pub fn has_work(&self) -> bool {
-        !self.inbox.is_empty() || self.has_part_to_merge()
-    }
-
-    /// Joins one received unit, or a piece of a repair part, into the state.
-    /// Returns whether it did something; a piece of a repair waits until all
-    /// earlier changes are sealed.
-    ///
-    /// # Errors
-    ///
-    /// [`Missing`]: supply it and call again; nothing was changed.
-    pub fn step(&mut self, now: Now) -> Result<bool, Missing> {
-        let Some((link, unit, base)) = self.inbox.pop_front() else {
-            return self.merge_part(now);
-        };
-        if !base.is_covered_by(self.seen()) {
-            let bytes = 64 * unit.objects.len();
-            self.keep_waiting(Waiting { link, base, unit, bytes }, now);
-            return Ok(true);
-        }
-        if unit.is_covered_by(self.seen()) {
-            return Ok(true);
-        }
-        let savepoint = self.set.savepoint();
-        if let Err(missing) = self.join_unit(&unit) {
-            self.set.rollback(savepoint);
-            self.inbox.push_front((link, unit, base));
-            return Err(missing);
-        }
-        self.observe_stamps(&unit, now);
-        let before = self.seen().clone();
-        self.raise_seen(&unit);
-        self.counters.deltas_merged += self.seen().count_beyond(&before);
-        self.pending.push(LogItem::Unit(unit));
-        self.retry_waiting();
-        Ok(true)
-    }
-
-    fn join_unit(&mut self, unit: &Unit) -> Result<(), Missing> {
-        for (key, delta) in &unit.objects {
-            if self.is_under_repair() {
-                let seen = self.seen_of(key);
-                self.set.join_delta(key, delta, &seen)?;
-            } else {
-                self.set.join_delta(key, delta, &self.seen)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn observe_stamps(&mut self, unit: &Unit, now: Now) {
-        let changes = unit.objects.values().flat_map(|delta| delta.entries.values());
-        for change in changes {
-            if let EntryDelta::Versions { written, .. } = change {
-                for version in written {
-                    self.clock.observe(version.stamp, now.wall_ms);
-                }
-            }
-        }
-    }
-
-    /// Moves units whose base is covered by now to the inbox.
-    pub(super) fn retry_waiting(&mut self) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        let mut still = std::collections::VecDeque::new();
-        while let Some(waiting) = self.waiting.pop_front() {
-            if waiting.base.is_covered_by(&self.seen[0].1) {
-                self.waiting_bytes -= waiting.bytes;
-                self.inbox.push_back((waiting.link, waiting.unit, waiting.base));
-            } else {
-                still.push_back(waiting);
-            }
-        }
-        self.waiting = still;
-    }
-
-    fn take_ack(&mut self, link: LinkId, ack: Ack, now: Now) {
-        let Some((progress, log)) = self.progress(link) else { return };
-        progress.acknowledged((&ack.seen, &ack.durable), ack.frames, log);
-        if let Some(links) = ack.links {
-            progress.peer_links(links);
-        }
-        let seen = progress.seen().clone();
-        let durable = progress.durable().clone();
-        if seen == self.visible && self.visible == *self.seen() && !self.is_under_repair() {
-            let differs = ack.digest.is_some_and(|digest| digest != self.digest());
-            self.counters.digest_mismatches += u64::from(differs);
-        }
-        let opening = self.links.get(&link).and_then(|link| link.opening);
-        if let Some(member) = opening.and_then(|opening| self.members.get_mut(&opening)) {
-            member.seen = seen;
-            member.durable = durable;
-            member.heard_ms = now.steady_ms;
-            member.skew_ms = skew_ms(ack.clock_ms, now.wall_ms);
-        }
-        self.tell_too_old(link, now);
-        self.note_started();
-    }
-
-    /// Says that the log does not reach back to the peer, if so.
-    fn tell_too_old(&mut self, link: LinkId, now: Now) {
-        let repairing = self.is_under_repair();
-        let Some(state) = self.links.get_mut(&link) else { return };
-        let Some(progress) = &state.progress else { return };
-        if progress.serving() == Serving::FromLog {
-            state.told_too_old_ms = None;
-            return;
-        }
-        let again = state
-            .told_too_old_ms
-            .is_none_or(|told| now.steady_ms.saturating_sub(told) >= TOO_OLD_AGAIN_MS);
-        // Who is under repair itself is no source.
-        if again && !repairing {
-            state.told_too_old_ms = Some(now.steady_ms);
-            self.send(link, &Message::TooOld);
-        }
-    }
-
-    fn wake(&mut self, link: LinkId) {
-        let next_seq = self.log.next_seq();
-        if let Some(link) = self.links.get_mut(&link) {
-            link.send_before = next_seq;
-        }
-    }
-
-    /// All that is in the log is to be sent now.
-    pub fn sync_now(&mut self) {
-        let next_seq = self.log.next_seq();
-        for link in self.links.values_mut() {
-            link.send_before = next_seq;
-        }
-    }
-
-    pub(super) fn wake_links(&mut self, now: Now) {
-        if self.settings.eager {
-            self.sync_now();
-        }
-        self.note_started();
-        self.answer_frames(now);
-    }
-
-    pub(super) fn note_durable(&mut self, _now: Now) {}
-
-    /// Links that took frames since their last answer get one.
-    fn answer_frames(&mut self, now: Now) {
-        let due = self.links.iter().filter(|(_, link)| link.frames_taken > link.told_frames);
-        for link in due.map(|(&link, _)| link).collect::<Vec<_>>() {
-            self.answer(link, now);
-        }
-    }
-
-    fn answer(&mut self, id: LinkId, now: Now) {
-        let digest =
-            (!self.is_under_repair() && self.visible == *self.seen()).then(|| self.digest());
-        let linked: Vec<ActorId> = self.members.linked().collect();
-        let Some(link) = self.links.get_mut(&id) else { return };
-        let risen = |now: &VersionVector, told: &VersionVector| {
-            now.iter().filter(|(actor, n)| *n > told.get(actor)).collect::<VersionVector>()
-        };
-        let ack = Ack {
-            frames: link.frames_taken,
-            seen: risen(&self.visible, &link.told_seen),
-            durable: risen(&self.durable, &link.told_durable),
-            digest,
-            links: (link.told_links.as_ref() != Some(&linked)).then(|| linked.clone()),
-            clock_ms: now.wall_ms,
-        };
-        link.told_frames = link.frames_taken;
-        link.told_seen.clone_from(&self.visible);
-        link.told_durable.clone_from(&self.durable);
-        link.told_links = Some(linked);
-        link.told_ms = now.steady_ms;
-        self.send(id, &Message::Ack(ack));
-    }
-
-    /// Links that have something to send, and the log record each wants next.
-    /// For each, the owner reads records from there on (at most about
-    /// [`crate::FRAME_BYTES`], at least one) and calls [`Replica::supply_records`];
-    /// it asks again until nothing is wanted. A link whose queue is full is left out.
-    #[must_use]
-    pub fn wanted_records(&self) -> Vec<(LinkId, u64)> {
-        let wants = |link: &Link| {
-            let seq = link.progress.as_ref()?.wants_records_from(&self.log)?;
-            (seq < link.send_before).then_some(seq)
-        };
-        self.links.iter().filter_map(|(&id, link)| Some((id, wants(link)?))).collect()
-    }
-
-    /// The records a link wanted, in order.
-    pub fn supply_records(&mut self, id: LinkId, records: &[(u64, LogRecord)], now: Now) {
-        let own = self.identity.opening;
-        let rule = RelayRule { own, now_ms: now.steady_ms, hold_ms: self.settings.interval_ms };
-        let Some((progress, _)) = self.progress(id) else { return };
-        let frame = progress.next_frame(records, rule);
-        match frame {
-            Some(delta) => {
-                self.counters.deltas_sent += delta.unit.writes();
-                self.send(id, &Message::Delta(delta));
-            }
-            None => self.tell_too_old(id, now),
-        }
+        self.start.reached_peer |=
+            self.members.iter().any(|(_, member)| member.seen.is_covered_by(here));
     }
 
     /// Lets time pass: rounds of sending, answers, gaps, trims, repairs. To be
@@ -512,52 +245,6 @@ impl Replica {
             self.tell_too_old(id, now);
         }
         self.mend_gap(id, now);
-    }
-
-    /// A unit that waits too long, or had to be dropped, makes its sender begin again.
-    fn mend_gap(&mut self, id: LinkId, now: Now) {
-        let waits = self.waiting.iter().any(|waiting| waiting.link == id);
-        let visible = self.visible.clone();
-        let under_repair = self.is_under_repair();
-        let Some(link) = self.links.get_mut(&id) else { return };
-        let Some(since) = link.gap_since_ms else { return };
-        if now.steady_ms.saturating_sub(since) < GAP_MS || under_repair {
-            return;
-        }
-        link.gap_since_ms = None;
-        let covered = link.frame_end.is_covered_by(&visible);
-        if !waits && covered {
-            return;
-        }
-        link.epoch += 1;
-        link.frame_end = VersionVector::new();
-        let want = Want { epoch: link.epoch, vector: visible };
-        self.waiting.retain(|waiting| waiting.link != id);
-        self.waiting_bytes = self.waiting.iter().map(|waiting| waiting.bytes).sum();
-        self.send(id, &Message::Want(want));
-    }
-
-    fn trim(&mut self, now: Now) {
-        let pinned = self.pins.values().copied().min().unwrap_or(u64::MAX);
-        let first = self.log.first_seq();
-        let mut trimmed = None;
-        if let Some(everywhere) = self.members.durable_everywhere() {
-            let here = everywhere.meet(&self.durable);
-            trimmed = self.log.trim_covered(&here, pinned);
-        }
-        let room = if pinned == u64::MAX { 1 } else { 2 };
-        let oldest_ms = now.wall_ms.saturating_sub(self.settings.log_age_ms * room);
-        let capped = self.log.trim_to_caps(self.settings.log_bytes * room, oldest_ms);
-        let Some(new_first) = capped.or(trimmed) else { return };
-        self.counters.trims += 1;
-        let gone = (first..new_first).map(|seq| (crate::record::RecordKey::Log(seq), None));
-        self.extra_writes.extend(gone);
-        self.head_due = true;
-        for link in self.links.values_mut() {
-            if let Some(progress) = &mut link.progress {
-                progress.log_was_trimmed(&self.log);
-            }
-        }
     }
 
     /// The members as this replica sees them.

@@ -1,11 +1,11 @@
 //! From what a store holds to a replica.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use coppice_crdt::{CrdtType, EntryRange, HybridClock, HybridTimestamp, VersionVector};
 
 use super::repairing::Repairing;
-use super::{Counters, Identity, Now, Replica, ReplicaSettings};
+use super::{Counters, Identity, Now, Replica, ReplicaSettings, Start};
 use crate::arrival_log::ArrivalLog;
 use crate::membership::Membership;
 use crate::record::{HeadRecord, LogItem, LogRecord, RANGES, RepairRecord, Totals};
@@ -162,12 +162,13 @@ impl Recovered {
             extra_writes: Vec::new(),
             outputs: Vec::new(),
             pins: BTreeMap::new(),
-            purge_candidates: BTreeSet::new(),
             counters: Counters::default(),
-            opened_empty: self.empty,
-            opened_ms: now.steady_ms,
-            heard_anyone: false,
-            started: false,
+            start: Start {
+                empty: self.empty,
+                opened_ms: now.steady_ms,
+                heard_anyone: false,
+                reached_peer: false,
+            },
         })
     }
 }

@@ -16,7 +16,7 @@ use coppice_crdt::{Entry, EntryKey, EntryRange, VersionVector};
 use super::{Now, Replica};
 use crate::effect::{CloseReason, LinkId, Output};
 use crate::message::{Message, RepairPart, RepairRequest};
-use crate::record::{LogItem, Position, RANGES, RecordKey};
+use crate::record::{Intervals, LogItem, Position, RANGES, RecordKey};
 use crate::unit::{ObjectKey, name_fits};
 use crate::working_set::{Missing, Read, owner_of};
 
@@ -227,8 +227,9 @@ impl Replica {
             session.local = None;
             match local.reached {
                 Some(reached) => {
-                    let rest = session.part.as_mut().map(|part| &mut part.from);
-                    rest.map(|from| *from = Some(reached));
+                    if let Some(part) = &mut session.part {
+                        part.from = Some(reached);
+                    }
                 }
                 None => session.part = None,
             }
@@ -360,7 +361,7 @@ impl Replica {
 }
 
 /// Makes `place` a border between two intervals.
-fn split_at(intervals: &mut Vec<(Option<Position>, VersionVector)>, place: Option<&Position>) {
+fn split_at(intervals: &mut Intervals, place: Option<&Position>) {
     let Some(place) = place else { return };
     let inside = |end: &Option<Position>| end.as_ref().is_none_or(|end| end > place);
     let Some(at) = intervals.iter().position(|(end, _)| inside(end)) else { return };

@@ -87,7 +87,6 @@ impl Replica {
         Ok(Ok(outcomes))
     }
 
-    #[expect(clippy::type_complexity, reason = "the three ways a submission can end")]
     fn run_operations(
         &mut self,
         submission: Submission<'_>,
@@ -100,9 +99,9 @@ impl Replica {
         let mut unit = Unit::default();
         let mut last = first;
         let mut bytes = 0;
-        for (index, (key, operation)) in submission.operations.iter().enumerate() {
+        for (index, target) in submission.operations.iter().enumerate() {
             let dot = Dot::new(own, last + 1);
-            let applied = match self.run_operation(key, operation, dot, submission.limits, now)? {
+            let applied = match self.run_operation(target, dot, submission.limits, now)? {
                 Ok(applied) => applied,
                 Err(refusal) => {
                     return Ok(Err(SubmitRefusal::Operation { index, refusal }));
@@ -120,7 +119,7 @@ impl Replica {
             if bytes > MAX_UNIT_BYTES {
                 return Ok(Err(SubmitRefusal::UnitTooLarge(bytes)));
             }
-            unit.objects.entry(key.clone()).or_default().join(applied.delta);
+            unit.objects.entry(target.0.clone()).or_default().join(applied.delta);
         }
         let grown = self.set.totals();
         if grown.objects > totals.objects && grown.objects > submission.limits.objects {
@@ -137,8 +136,7 @@ impl Replica {
 
     fn run_operation(
         &mut self,
-        key: &ObjectKey,
-        operation: &Operation,
+        (key, operation): &(ObjectKey, Operation),
         dot: Dot,
         limits: WriteLimits,
         now: Now,

@@ -1,0 +1,125 @@
+//! The records that an object's state is kept in.
+
+use coppice_crdt::{Entry, EntryKey, FieldHeader, Header, RangeRemoval, Summary};
+
+use super::{opened, sealed, take_type};
+use crate::codec::{DecodeError, Decoder, Encoder};
+use crate::state_codec::{
+    put_entry, put_entry_key, put_removal, take_entry, take_entry_key, take_removal,
+};
+
+/// An object's header record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectRecord {
+    /// The derived figures.
+    pub header: Header,
+    /// All entries, ascending by name, while they fit; `None`: they stand apart.
+    pub inline: Option<Vec<(EntryKey, Entry)>>,
+    /// Large removals whose entries are hidden and not deleted yet.
+    pub hidden: Vec<RangeRemoval>,
+}
+
+impl ObjectRecord {
+    /// The record's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.byte(self.header.crdt_type.byte());
+        put_summary(&mut out, &self.header.summary);
+        out.varint(self.header.fields);
+        out.varint(self.header.dead);
+        out.fixed128(self.header.etag);
+        out.count(self.hidden.len());
+        for removal in &self.hidden {
+            put_removal(&mut out, removal);
+        }
+        match &self.inline {
+            Some(entries) => {
+                out.byte(1);
+                out.count(entries.len());
+                for (name, entry) in entries {
+                    put_entry_key(&mut out, name);
+                    put_entry(&mut out, entry);
+                }
+            }
+            None => out.byte(0),
+        }
+        sealed(out)
+    }
+
+    /// Reads the record's bytes.
+    ///
+    /// # Errors
+    ///
+    /// If they are damaged or of a newer version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut body = opened(bytes)?;
+        let crdt_type = take_type(&mut body)?;
+        let summary = take_summary(&mut body)?;
+        let (fields, dead) = (body.varint()?, body.varint()?);
+        let header = Header { crdt_type, summary, fields, dead, etag: body.fixed128()? };
+        let hidden = body.list("hidden ranges", 3, take_removal)?;
+        let inline = if body.truth()? {
+            Some(body.list("entries", 3, |body| Ok((take_entry_key(body)?, take_entry(body)?)))?)
+        } else {
+            None
+        };
+        body.end()?;
+        Ok(Self { header, inline, hidden })
+    }
+}
+
+/// The bytes of a record that holds one entry.
+#[must_use]
+pub fn encode_entry(entry: &Entry) -> Vec<u8> {
+    let mut out = Encoder::new();
+    put_entry(&mut out, entry);
+    sealed(out)
+}
+
+/// Reads a record that holds one entry.
+///
+/// # Errors
+///
+/// If the bytes are damaged or of a newer version.
+pub fn decode_entry(bytes: &[u8]) -> Result<Entry, DecodeError> {
+    let mut body = opened(bytes)?;
+    let entry = take_entry(&mut body)?;
+    body.end()?;
+    Ok(entry)
+}
+
+/// The bytes of a record that holds a map field's summaries.
+#[must_use]
+pub fn encode_field(field: &FieldHeader) -> Vec<u8> {
+    let mut out = Encoder::new();
+    out.count(field.types.len());
+    for (crdt_type, summary) in &field.types {
+        out.byte(crdt_type.byte());
+        put_summary(&mut out, summary);
+    }
+    sealed(out)
+}
+
+/// Reads a record that holds a map field's summaries.
+///
+/// # Errors
+///
+/// If the bytes are damaged or of a newer version.
+pub fn decode_field(bytes: &[u8]) -> Result<FieldHeader, DecodeError> {
+    let mut body = opened(bytes)?;
+    let types = body.list("types", 4, |body| Ok((take_type(body)?, take_summary(body)?)))?;
+    body.end()?;
+    Ok(FieldHeader { types })
+}
+
+fn put_summary(out: &mut Encoder, summary: &Summary) {
+    out.byte(u8::from(summary.existence));
+    out.varint(summary.entries);
+    out.signed(summary.sum);
+}
+
+fn take_summary(body: &mut Decoder<'_>) -> Result<Summary, DecodeError> {
+    let existence = body.truth()?;
+    Ok(Summary { existence, entries: body.varint()?, sum: body.signed()? })
+}

@@ -1,0 +1,176 @@
+//! What a link brings: deltas, which are joined once all that they may have seen
+//! is here, and the mending of gaps.
+
+use std::collections::VecDeque;
+
+use coppice_crdt::{EntryDelta, VersionVector};
+
+use crate::effect::{CloseReason, LinkId};
+use crate::message::{Base, Delta, Message, Want};
+use crate::record::LogItem;
+use crate::replica::{Now, Replica};
+use crate::unit::Unit;
+use crate::working_set::Missing;
+
+/// Units that wait for what is before them: at most so many, of so many bytes.
+const WAITING_UNITS: usize = 256;
+const WAITING_BYTES: usize = 32 << 20;
+
+/// A unit that waits this long makes its sender begin again, in milliseconds.
+const GAP_MS: u64 = 100;
+
+/// A unit whose base is not covered yet.
+#[derive(Debug)]
+pub(in crate::replica) struct Waiting {
+    pub(super) link: LinkId,
+    pub(super) base: VersionVector,
+    pub(super) unit: Unit,
+    pub(super) bytes: usize,
+}
+
+impl Replica {
+    pub(super) fn take_delta(&mut self, link: LinkId, delta: Delta, bytes: usize, now: Now) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        state.frames_taken += 1;
+        if delta.epoch != state.epoch {
+            return; // Sent before the peer knew that it is to begin again.
+        }
+        let base = match delta.base {
+            Base::Continued(risen) => {
+                let mut base = std::mem::take(&mut state.frame_end);
+                base.join(&risen);
+                base
+            }
+            Base::Exact(base) => base,
+        };
+        state.frame_end = base.clone();
+        delta.unit.raise(&mut state.frame_end);
+        state.peer_says_too_old = false;
+        let runs_follow_base =
+            delta.unit.covers.iter().all(|cover| cover.after <= base.get(&cover.actor));
+        if !runs_follow_base || delta.unit.check(self.identity.crdt_type).is_err() {
+            return self.close(link, CloseReason::DamagedUnit);
+        }
+        self.counters.deltas_received += delta.unit.writes();
+        if base.is_covered_by(self.seen()) {
+            self.inbox.push_back((link, delta.unit, base));
+        } else {
+            self.keep_waiting(Waiting { link, base, unit: delta.unit, bytes }, now);
+        }
+    }
+
+    fn keep_waiting(&mut self, waiting: Waiting, now: Now) {
+        if let Some(state) = self.links.get_mut(&waiting.link) {
+            state.gap_since_ms.get_or_insert(now.steady_ms);
+        }
+        let full = self.waiting.len() >= WAITING_UNITS
+            || self.waiting_bytes + waiting.bytes > WAITING_BYTES;
+        if !full {
+            self.waiting_bytes += waiting.bytes;
+            self.waiting.push_back(waiting);
+        }
+    }
+
+    /// Whether [`Replica::step`] has something to do.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.inbox.is_empty() || self.has_part_to_merge()
+    }
+
+    /// Joins one received unit, or a piece of a repair part, into the state.
+    /// Returns whether it did something; a piece of a repair waits until all
+    /// earlier changes are sealed.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`]: supply it and call again; nothing was changed.
+    pub fn step(&mut self, now: Now) -> Result<bool, Missing> {
+        let Some((link, unit, base)) = self.inbox.pop_front() else {
+            return self.merge_part(now);
+        };
+        if !base.is_covered_by(self.seen()) {
+            let bytes = 64 * unit.objects.len();
+            self.keep_waiting(Waiting { link, base, unit, bytes }, now);
+            return Ok(true);
+        }
+        if unit.is_covered_by(self.seen()) {
+            return Ok(true);
+        }
+        let savepoint = self.set.savepoint();
+        if let Err(missing) = self.join_unit(&unit) {
+            self.set.rollback(savepoint);
+            self.inbox.push_front((link, unit, base));
+            return Err(missing);
+        }
+        self.observe_stamps(&unit, now);
+        let before = self.seen().clone();
+        self.raise_seen(&unit);
+        self.counters.deltas_merged += self.seen().count_beyond(&before);
+        self.pending.push(LogItem::Unit(unit));
+        self.retry_waiting();
+        Ok(true)
+    }
+
+    fn join_unit(&mut self, unit: &Unit) -> Result<(), Missing> {
+        for (key, delta) in &unit.objects {
+            if self.is_under_repair() {
+                let seen = self.seen_of(key);
+                self.set.join_delta(key, delta, &seen)?;
+            } else {
+                self.set.join_delta(key, delta, &self.seen)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn observe_stamps(&mut self, unit: &Unit, now: Now) {
+        let changes = unit.objects.values().flat_map(|delta| delta.entries.values());
+        for change in changes {
+            if let EntryDelta::Versions { written, .. } = change {
+                for version in written {
+                    self.clock.observe(version.stamp, now.wall_ms);
+                }
+            }
+        }
+    }
+
+    /// Moves units whose base is covered by now to the inbox.
+    pub(in crate::replica) fn retry_waiting(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let mut still = VecDeque::new();
+        while let Some(waiting) = self.waiting.pop_front() {
+            if waiting.base.is_covered_by(&self.seen[0].1) {
+                self.waiting_bytes -= waiting.bytes;
+                self.inbox.push_back((waiting.link, waiting.unit, waiting.base));
+            } else {
+                still.push_back(waiting);
+            }
+        }
+        self.waiting = still;
+    }
+
+    /// A unit that waits too long, or had to be dropped, makes its sender begin again.
+    pub(super) fn mend_gap(&mut self, id: LinkId, now: Now) {
+        let waits = self.waiting.iter().any(|waiting| waiting.link == id);
+        let visible = self.visible.clone();
+        let under_repair = self.is_under_repair();
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(since) = link.gap_since_ms else { return };
+        if now.steady_ms.saturating_sub(since) < GAP_MS || under_repair {
+            return;
+        }
+        link.gap_since_ms = None;
+        let covered = link.frame_end.is_covered_by(&visible);
+        if !waits && covered {
+            return;
+        }
+        link.epoch += 1;
+        link.frame_end = VersionVector::new();
+        let want = Want { epoch: link.epoch, vector: visible };
+        self.waiting.retain(|waiting| waiting.link != id);
+        self.waiting_bytes = self.waiting.iter().map(|waiting| waiting.bytes).sum();
+        self.send(id, &Message::Want(want));
+    }
+}
