@@ -4,17 +4,20 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Where the three ports listen; port 0 takes a free one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Listen {
     /// The app's API: loopback only, since whoever reaches it may read and write.
+    #[serde(deserialize_with = "read_address")]
     pub app: SocketAddr,
     /// Other agents.
+    #[serde(deserialize_with = "read_address")]
     pub peers: SocketAddr,
     /// Metrics, probes, status.
+    #[serde(deserialize_with = "read_address")]
     pub operations: SocketAddr,
 }
 
@@ -69,6 +72,14 @@ impl PeerAddress {
             Err(_) => self.0.rsplit_once(':').is_some_and(|(host, _)| host == "localhost"),
         }
     }
+}
+
+fn read_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        let mend = "write an IP address and a port, as in 127.0.0.1:4437 or [::1]:4437";
+        serde::de::Error::custom(format!("{text:?} is no address: {mend}"))
+    })
 }
 
 fn is_host_and_port(text: &str) -> bool {

@@ -1,0 +1,290 @@
+//! The command line and the environment.
+//!
+//! Flags win over `COPPICE_…` variables, those over the file, that over
+//! defaults. What is wrong here ends the program with exit code 64 (`EX_USAGE`)
+//! before anything is opened.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
+use coppice_api::{AgentConfig, Group, LogFormat, LogLevel, PeerAddress};
+
+/// The exit code of a wrong command line.
+pub const EX_USAGE: u8 = 64;
+
+/// Replicated CRDT state beside your app.
+///
+/// For a first try, without a file: coppice-agent --group page-views=PNCounter
+#[derive(Clone, Debug, Parser)]
+#[command(name = "coppice-agent", version, args_conflicts_with_subcommands = false)]
+pub struct Args {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub source: Source,
+    /// Single fields of the configuration.
+    #[command(flatten)]
+    pub overrides: Overrides,
+}
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, Default, ClapArgs)]
+#[group(multiple = true)]
+pub struct Source {
+    /// The configuration file (YAML); watched for changes.
+    #[arg(long, value_name = "FILE", env = "COPPICE_CONFIG", conflicts_with = "group")]
+    pub config: Option<PathBuf>,
+    /// Serve a group with default settings instead of reading a file. Repeatable.
+    #[arg(long, value_name = "NAME=TYPE", value_parser = parse_group)]
+    pub group: Vec<Group>,
+}
+
+/// Single fields of the configuration, whatever the file says.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub struct Overrides {
+    /// This agent's name among its peers [default: the host name].
+    #[arg(long, global = true, value_name = "NAME", env = "COPPICE_REPLICA_NAME")]
+    pub replica_name: Option<String>,
+    /// The folder that keeps the data.
+    #[arg(long, global = true, value_name = "FOLDER", env = "COPPICE_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where the app's API listens (loopback only) [default: 127.0.0.1:4437].
+    #[arg(long, global = true, value_name = "ADDRESS", env = "COPPICE_LISTEN_APP")]
+    pub listen_app: Option<SocketAddr>,
+    /// Where peers are accepted [default: 127.0.0.1:4438].
+    #[arg(long, global = true, value_name = "ADDRESS", env = "COPPICE_LISTEN_PEERS")]
+    pub listen_peers: Option<SocketAddr>,
+    /// Where metrics and probes listen [default: 127.0.0.1:4439].
+    #[arg(long, global = true, value_name = "ADDRESS", env = "COPPICE_LISTEN_OPERATIONS")]
+    pub listen_operations: Option<SocketAddr>,
+    /// The peers to dial, comma-separated or repeated.
+    #[arg(
+        long = "peer",
+        global = true,
+        value_name = "HOST:PORT",
+        env = "COPPICE_PEERS",
+        value_delimiter = ','
+    )]
+    pub peers: Option<Vec<PeerAddress>>,
+    /// Allow peers beyond loopback without TLS.
+    #[arg(long, global = true, env = "COPPICE_INSECURE_PEERS")]
+    pub insecure_peers: bool,
+    /// The least severe level that is logged [default: info].
+    #[arg(long, global = true, value_name = "LEVEL", env = "COPPICE_LOG_LEVEL",
+          value_parser = PossibleValuesParser::new(LogLevel::NAMES.map(|(name, _)| name)))]
+    pub log_level: Option<String>,
+    /// The shape of a log line [default: text].
+    #[arg(long, global = true, value_name = "FORMAT", env = "COPPICE_LOG_FORMAT")]
+    pub log_format: Option<LogFormatName>,
+}
+
+/// The name of a log format on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormatName {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What to do instead of serving.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Check a configuration file and say all that is wrong with it.
+    CheckConfig {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Look after snapshots in the data folder.
+    Snapshot {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: SnapshotAction,
+    },
+}
+
+/// What to do with snapshots.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum SnapshotAction {
+    /// List the snapshots in the data folder.
+    List,
+    /// Take one now, of all groups.
+    Take,
+    /// Copy one out of the data folder.
+    Export {
+        /// Its name, as `list` shows it.
+        name: String,
+        /// The folder to write, which must not exist yet.
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
+    },
+    /// Read all of one and check every record.
+    Verify {
+        /// Its name, as `list` shows it, or the folder of an exported one.
+        name: String,
+    },
+    /// Put one group back as a snapshot has it. For a group that no agent serves any more.
+    Restore {
+        /// Its name, as `list` shows it, or the folder of an exported one.
+        name: String,
+        /// The group.
+        #[arg(long, value_name = "NAME")]
+        group: String,
+    },
+}
+
+/// A command line that asks for nothing to be run: help, or a mistake.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct NothingToRun(#[from] clap::Error);
+
+// === impl Args ===
+
+impl Args {
+    /// Reads a command line (its first item is the program) and the environment.
+    ///
+    /// # Errors
+    ///
+    /// [`NothingToRun`]: the caller prints it and ends with its exit code.
+    pub fn read(
+        command_line: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, NothingToRun> {
+        let args = Self::try_parse_from(command_line)?;
+        let serves = args.command.is_none();
+        if serves && args.source.config.is_none() && args.source.group.is_empty() {
+            let message = "give --config FILE, or, for a first try, --group NAME=TYPE \
+                           (such as --group page-views=PNCounter)";
+            let kind = clap::error::ErrorKind::MissingRequiredArgument;
+            return Err(Self::command().error(kind, message).into());
+        }
+        Ok(args)
+    }
+}
+
+// === impl NothingToRun ===
+
+impl NothingToRun {
+    /// 0 for help and version, else [`EX_USAGE`].
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        if self.0.use_stderr() { EX_USAGE } else { 0 }
+    }
+
+    /// Writes the help or the mistake to where it belongs.
+    pub fn print(&self) {
+        // Nobody is left to tell if the terminal is gone.
+        let _ = self.0.print();
+    }
+}
+
+// === impl Overrides ===
+
+impl Overrides {
+    /// Puts the given fields into `config`.
+    pub fn apply(&self, config: &mut AgentConfig) {
+        fn put<T: Clone>(field: &mut T, given: Option<&T>) {
+            if let Some(given) = given {
+                field.clone_from(given);
+            }
+        }
+        put(&mut config.data_dir, self.data_dir.as_ref());
+        put(&mut config.listen.app, self.listen_app.as_ref());
+        put(&mut config.listen.peers, self.listen_peers.as_ref());
+        put(&mut config.listen.operations, self.listen_operations.as_ref());
+        put(&mut config.discovery.static_peers.peers, self.peers.as_ref());
+        if self.replica_name.is_some() {
+            config.replica.name.clone_from(&self.replica_name);
+        }
+        config.insecure_peers |= self.insecure_peers;
+        let level = self.log_level.as_deref();
+        let level = LogLevel::NAMES.into_iter().find(|(name, _)| Some(*name) == level);
+        put(&mut config.log.level, level.map(|(_, level)| level).as_ref());
+        let format = self.log_format.map(|format| match format {
+            LogFormatName::Text => LogFormat::Text,
+            LogFormatName::Json => LogFormat::Json,
+        });
+        put(&mut config.log.format, format.as_ref());
+    }
+}
+
+fn parse_group(text: &str) -> Result<Group, String> {
+    let Some((name, crdt_type)) = text.split_once('=') else {
+        return Err("write NAME=TYPE, as in page-views=PNCounter".to_owned());
+    };
+    let crdt_type = crdt_type.parse().map_err(|error| format!("{error}"))?;
+    Ok(Group::new(name, crdt_type))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(words: &str) -> Result<Args, NothingToRun> {
+        Args::read(std::iter::once("coppice-agent").chain(words.split_whitespace()))
+    }
+
+    #[test]
+    fn clap_finds_no_contradiction_in_the_definitions() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn groups_can_be_named_without_a_file() {
+        let args = read("--group page-views=PNCounter --group carts=ORSet").unwrap();
+        let groups: Vec<_> = args.source.group.iter().map(|group| group.name.as_str()).collect();
+        assert_eq!(groups, ["page-views", "carts"]);
+    }
+
+    #[test]
+    fn single_fields_win_over_the_file() {
+        let args = read(
+            "--config a.yaml --replica-name b --data-dir /tmp/b --listen-app 127.0.0.1:1 \
+             --peer 127.0.0.1:2,127.0.0.1:3 --log-level debug --log-format json",
+        )
+        .unwrap();
+        let mut config = AgentConfig::default();
+        args.overrides.apply(&mut config);
+        assert_eq!(config.replica.name.as_deref(), Some("b"));
+        assert_eq!(config.data_dir, PathBuf::from("/tmp/b"));
+        assert_eq!(config.listen.app.port(), 1);
+        assert_eq!(config.listen.peers.port(), 4438, "what is not given stays");
+        assert_eq!(config.discovery.static_peers.peers.len(), 2);
+        assert_eq!((config.log.level, config.log.format), (LogLevel::Debug, LogFormat::Json));
+    }
+
+    #[test]
+    fn subcommands_take_the_fields_that_they_need() {
+        let args = read("snapshot export 2026-01-01 --to /tmp/x --data-dir /tmp/d").unwrap();
+        let action = SnapshotAction::Export { name: "2026-01-01".into(), to: "/tmp/x".into() };
+        assert_eq!(args.command, Some(Command::Snapshot { action }));
+        assert_eq!(args.overrides.data_dir, Some("/tmp/d".into()));
+
+        let checked = read("check-config a.yaml").unwrap().command;
+        assert_eq!(checked, Some(Command::CheckConfig { file: "a.yaml".into() }));
+    }
+
+    #[test]
+    fn mistakes_say_what_to_write_and_exit_with_64() {
+        for (words, expected) in [
+            ("", "--group NAME=TYPE"),
+            ("--config a.yaml --group a=GSet", "cannot be used with"),
+            ("--group a", "write NAME=TYPE"),
+            ("--group a=Counter", "unknown CRDT type \"Counter\": expected one of GCounter"),
+            ("--group a=GSet --listen-app nowhere", "invalid socket address"),
+            ("--group a=GSet --peer nowhere", "write host:port"),
+            ("--group a=GSet --log-level loud", "possible values: error, warn, info"),
+            ("--group a=GSet --no-such-flag", "unexpected argument"),
+            ("snapshot burn", "unrecognized subcommand"),
+        ] {
+            let error = read(words).unwrap_err();
+            assert_eq!(error.exit_code(), EX_USAGE, "{words}");
+            assert!(error.to_string().contains(expected), "{words}: {error}");
+        }
+        assert_eq!(read("--help").unwrap_err().exit_code(), 0);
+    }
+}

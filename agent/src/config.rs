@@ -1,0 +1,280 @@
+//! From file and flags to a configuration that can be used.
+//!
+//! The only file that knows the YAML parser. What it reads is checked as a
+//! whole: [`load`] gives a valid [`AgentConfig`] or says all that is wrong, each
+//! with the field's path. Relative paths in the file are relative to the folder
+//! that the agent runs in.
+
+mod watch;
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use coppice_api::{AgentConfig, FieldProblem};
+
+use crate::args::{Overrides, Source};
+
+pub use watch::ConfigWatch;
+
+/// The longest file that is read.
+const MAX_FILE_BYTES: usize = 1 << 20;
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file is longer than any configuration.
+    #[error("the configuration has {bytes} bytes: at most {MAX_FILE_BYTES} are read")]
+    TooLong {
+        /// Its size.
+        bytes: usize,
+    },
+    /// The text is no YAML, or a field has the wrong shape.
+    #[error("{}{message}", at(path))]
+    Shape {
+        /// The field's path, as in `groups[0].crdt.type`; empty for the text as a whole.
+        path: String,
+        /// What is wrong, with line and column.
+        message: String,
+    },
+    /// Fields with values that cannot be used.
+    #[error("{}", listed(.0))]
+    Values(Vec<FieldProblem>),
+}
+
+/// Where a configuration comes from, so that it can be read again.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigSource {
+    /// The file, or the groups that stand for it.
+    pub source: Source,
+    /// Single fields, whatever the file says.
+    pub overrides: Overrides,
+}
+
+/// Reads and checks a configuration.
+///
+/// # Errors
+///
+/// [`ConfigError`], whose text is for the person who wrote the file.
+pub fn load(from: &ConfigSource) -> Result<AgentConfig, ConfigError> {
+    let Some(path) = &from.source.config else {
+        let groups = from.source.group.clone();
+        let mut config = AgentConfig { groups, ..AgentConfig::default() };
+        config.data_dir = Path::new("./data").join(replica_name(&from.overrides));
+        return finish(config, &from.overrides);
+    };
+    let read = std::fs::read(path);
+    let text = read.map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+    resolve(&text, &from.overrides)
+}
+
+/// Parses, overrides and checks the text of a file.
+///
+/// # Errors
+///
+/// As [`load`], but for reading.
+pub fn resolve(text: &[u8], overrides: &Overrides) -> Result<AgentConfig, ConfigError> {
+    finish(parse(text)?, overrides)
+}
+
+fn finish(mut config: AgentConfig, overrides: &Overrides) -> Result<AgentConfig, ConfigError> {
+    overrides.apply(&mut config);
+    if config.replica.name.is_none() {
+        config.replica.name = Some(replica_name(overrides));
+    }
+    let problems = config.problems();
+    if problems.is_empty() { Ok(config) } else { Err(ConfigError::Values(problems)) }
+}
+
+/// The name given by flag or variable, else the host's.
+fn replica_name(overrides: &Overrides) -> String {
+    let given = overrides.replica_name.clone();
+    given.unwrap_or_else(|| gethostname::gethostname().to_string_lossy().into_owned())
+}
+
+fn parse(text: &[u8]) -> Result<AgentConfig, ConfigError> {
+    if text.len() > MAX_FILE_BYTES {
+        return Err(ConfigError::TooLong { bytes: text.len() });
+    }
+    // An empty file is a configuration of defaults, not YAML's null.
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Ok(AgentConfig::default());
+    }
+    let document = serde_yaml::Deserializer::from_slice(text);
+    serde_path_to_error::deserialize(document).map_err(|error| {
+        let path = error.path().to_string();
+        let message = error.into_inner().to_string();
+        // The parser begins some messages with a shorter path of its own.
+        let message = match message.split_once(": ") {
+            Some((shorter, rest)) if path.starts_with(shorter) => rest.to_owned(),
+            _ => message,
+        };
+        let path = if path == "." { String::new() } else { path };
+        ConfigError::Shape { path, message }
+    })
+}
+
+fn at(path: &str) -> String {
+    if path.is_empty() { String::new() } else { format!("{path}: ") }
+}
+
+fn listed(problems: &[FieldProblem]) -> String {
+    let mut text = String::new();
+    for (index, problem) in problems.iter().enumerate() {
+        let line_break = if index > 0 { "\n" } else { "" };
+        let _ = write!(text, "{line_break}{problem}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: &str = "
+replica: {name: a}
+dataDir: ./data/a
+listen: {app: 127.0.0.1:4437, peers: 127.0.0.1:4438, operations: 127.0.0.1:4439}
+discovery: {static: {peers: [127.0.0.1:5438, 127.0.0.1:6438]}}
+tls: null
+insecurePeers: false
+groups:
+  - name: page-views
+    crdt: {type: PNCounter}
+    sync: {interval: 5s, eager: true}
+    snapshot: {interval: 60s, retain: 3, onShutdown: true}
+    storage: {durability: Interval, fsyncInterval: 100ms}
+    limits: {objects: 1000000, valueBytes: 1Mi, elements: 10000000, logBytes: 64Mi, logAge: 1h}
+";
+
+    fn refused(text: &str) -> String {
+        resolve(text.as_bytes(), &Overrides::default()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_reference_file_is_read_and_its_settings_are_the_defaults() {
+        let config = resolve(FULL.as_bytes(), &Overrides::default()).unwrap();
+        let short = "
+replica: {name: a}
+dataDir: ./data/a
+discovery: {static: {peers: [127.0.0.1:5438, 127.0.0.1:6438]}}
+groups: [{name: page-views, crdt: {type: PNCounter}}]
+";
+        assert_eq!(resolve(short.as_bytes(), &Overrides::default()).unwrap(), config);
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let config = resolve(FULL.as_bytes(), &Overrides::default()).unwrap();
+        let text = serde_yaml::to_string(&config).unwrap();
+        assert_eq!(resolve(text.as_bytes(), &Overrides::default()).unwrap(), config, "{text}");
+    }
+
+    #[test]
+    fn an_empty_file_serves_no_group_under_the_hosts_name() {
+        let config = resolve(b"\n", &Overrides::default()).unwrap();
+        assert!(config.groups.is_empty());
+        assert!(config.replica.name.is_some_and(|name| !name.is_empty()));
+    }
+
+    #[test]
+    fn mistakes_in_shape_name_the_field_and_the_mend() {
+        let group = |rest: &str| format!("groups: [{{name: a, crdt: {{type: GSet}}, {rest}}}]");
+        for (text, expected) in [
+            (
+                "groups: [{name: a, crdt: {type: Counter}}]".to_owned(),
+                "groups[0].crdt.type: unknown CRDT type \"Counter\": expected one of GCounter, PNCounter",
+            ),
+            ("group: []".into(), "group: unknown field `group`, expected one of `replica`"),
+            ("groups: [{name: a}]".into(), "groups[0]: missing field `crdt`"),
+            ("groups: [{crdt: {type: GSet}}]".into(), "groups[0]: missing field `name`"),
+            ("groups: {a: b}".into(), "groups: invalid type: map, expected a sequence"),
+            (group("sync: {interval: 5}"), "groups[0].sync.interval: \"5\" is no duration: write"),
+            (
+                group("sync: {interval: 5 seconds}"),
+                "groups[0].sync.interval: \"5 seconds\" is no duration: write",
+            ),
+            (
+                group("sync: {eager: maybe}"),
+                "groups[0].sync.eager: invalid type: string \"maybe\", expected a boolean",
+            ),
+            (
+                group("storage: {durability: Sometimes}"),
+                "groups[0].storage.durability: unknown variant `Sometimes`, expected one of `Always`, `Interval`, `None`",
+            ),
+            (
+                group("limits: {objects: -1}"),
+                "groups[0].limits.objects: invalid type: integer `-1`, expected u64",
+            ),
+            (
+                group("limits: {valueBytes: 1MB}"),
+                "groups[0].limits.valueBytes: \"1MB\" is no size: write",
+            ),
+            (
+                group("limits: {logbytes: 1Mi}"),
+                "groups[0].limits.logbytes: unknown field `logbytes`, expected one of",
+            ),
+            (group("id: abc"), "groups[0].id: "),
+            (
+                "listen: {app: 4437}".into(),
+                "listen.app: \"4437\" is no address: write an IP address and a port, as in 127.0.0.1:4437",
+            ),
+            (
+                "listen: {app: localhost:4437}".into(),
+                "listen.app: \"localhost:4437\" is no address: write an IP address and a port",
+            ),
+            (
+                "discovery: {static: {peers: [nowhere]}}".into(),
+                "discovery.static.peers[0]: \"nowhere\" is no peer's address: write host:port",
+            ),
+            (
+                "discovery: {dns: {name: x}}".into(),
+                "discovery.dns: unknown field `dns`, expected `static`",
+            ),
+            ("tls: {ca: a.pem}".into(), "tls: missing field `certificate`"),
+            (
+                "log: {level: loud}".into(),
+                "log.level: unknown variant `loud`, expected one of `error`",
+            ),
+            ("dataDir: \"a".into(), "unexpected end of stream"),
+            ("dataDir: a\ndataDir: b".into(), "duplicate field `dataDir`"),
+            ("just text".into(), "invalid type: string \"just text\""),
+        ] {
+            let error = refused(&text);
+            assert!(error.contains(expected), "{text}\n  expected {expected}\n  found    {error}");
+        }
+    }
+
+    #[test]
+    fn all_wrong_values_are_named_at_once() {
+        let error = refused("listen: {app: 0.0.0.0:4437}\ngroups: [{name: A, crdt: {type: GSet}}]");
+        let lines: Vec<&str> = error.lines().collect();
+        assert_eq!(lines.len(), 2, "{error}");
+        assert!(lines[0].starts_with("listen.app: 0.0.0.0:4437 is not loopback"), "{error}");
+        assert!(lines[1].starts_with("groups[0].name: \"A\" is no group's name"), "{error}");
+    }
+
+    #[test]
+    fn a_long_file_is_not_parsed() {
+        let error = refused(&" ".repeat(MAX_FILE_BYTES + 1));
+        assert!(error.contains("at most 1048576 are read"), "{error}");
+    }
+
+    #[test]
+    fn groups_from_flags_keep_their_data_under_the_replicas_name() {
+        let overrides = Overrides { replica_name: Some("b".into()), ..Overrides::default() };
+        let group = coppice_api::Group::new("views", coppice_crdt::CrdtType::PNCounter);
+        let source = Source { config: None, group: vec![group] };
+        let config = load(&ConfigSource { source, overrides }).unwrap();
+        assert_eq!(config.data_dir, Path::new("./data/b"));
+        assert_eq!(config.groups.len(), 1);
+    }
+}

@@ -1,0 +1,119 @@
+//! Request bodies: checked for type and size before anything is parsed.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody as _};
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+
+use super::problem::{Answer, Kind, Problem};
+
+/// The most bytes of a body, but for a value, whose limit is the group's.
+pub(crate) const MAX_BYTES: usize = 1 << 20;
+
+/// How long a client may take to send a body.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The body as JSON text: type, size and time are checked, the text is not.
+pub(crate) async fn read_json(headers: &HeaderMap, body: Body) -> Answer<Bytes> {
+    let essence = content_type(headers)?.map(essence);
+    if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
+        return Err(Problem::new(
+            Kind::UnsupportedMediaType,
+            "send JSON, with the header Content-Type: application/json",
+        ));
+    }
+    read(headers, body, MAX_BYTES).await
+}
+
+/// The body, at most `limit` bytes of it.
+pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Answer<Bytes> {
+    if headers.contains_key(CONTENT_ENCODING) {
+        return Err(Problem::new(
+            Kind::UnsupportedMediaType,
+            "send the body as it is, without Content-Encoding",
+        ));
+    }
+    let too_large = || Problem::too_large(format!("the body is over the limit of {limit} bytes"));
+    // A length that is announced is judged before a byte is read.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
+    let collected = tokio::time::timeout(PATIENCE, Limited::new(body, limit).collect()).await;
+    match collected {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) => {
+            let cause: &(dyn std::error::Error + 'static) = &*error;
+            if cause.is::<LengthLimitError>()
+                || cause.source().is_some_and(<dyn std::error::Error>::is::<LengthLimitError>)
+            {
+                Err(too_large())
+            } else {
+                Err(Problem::malformed("the body was cut off: send it whole"))
+            }
+        }
+        Err(_) => Err(Problem::new(
+            Kind::RequestTimeout,
+            format!("the body did not arrive within {} s", PATIENCE.as_secs()),
+        )),
+    }
+}
+
+/// Refuses a body where none is expected.
+pub(crate) fn refuse(body: &Body) -> Answer<()> {
+    if body.is_end_stream() || body.size_hint().exact() == Some(0) {
+        Ok(())
+    } else {
+        Err(Problem::malformed("this request takes no body: leave it out"))
+    }
+}
+
+/// The media type of a body, if one is given.
+pub(crate) fn content_type(headers: &HeaderMap) -> Answer<Option<&str>> {
+    /// RFC 6838 allows 127 on each side of the slash.
+    const MAX_CONTENT_TYPE_BYTES: usize = 255;
+    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(None) };
+    let text = value.to_str().ok().filter(|text| {
+        let essence = essence(text);
+        let token = |part: &str| {
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&byte))
+        };
+        text.len() <= MAX_CONTENT_TYPE_BYTES
+            && essence.split_once('/').is_some_and(|(kind, name)| token(kind) && token(name))
+    });
+    let mend = "write a media type such as text/plain, of at most 255 bytes";
+    let malformed = || Problem::malformed(format!("the header Content-Type is malformed: {mend}"));
+    text.ok_or_else(malformed).map(Some)
+}
+
+/// A media type without its parameters.
+fn essence(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim()
+}
+
+/// Whether a value of this media type is JSON.
+pub(crate) fn is_json(content_type: &str) -> bool {
+    let essence = essence(content_type);
+    let bytes = essence.as_bytes();
+    let ends = bytes.len() > 5 && bytes[bytes.len() - 5..].eq_ignore_ascii_case(b"+json");
+    ends || essence.eq_ignore_ascii_case("application/json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_comes_under_several_media_types() {
+        for json in ["application/json", "Application/JSON; charset=utf-8", "application/ld+json"] {
+            assert!(is_json(json), "{json}");
+        }
+        for other in ["text/plain", "application/jsonl", "application/json-seq", "+json", ""] {
+            assert!(!is_json(other), "{other}");
+        }
+    }
+}

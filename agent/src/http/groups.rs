@@ -1,0 +1,156 @@
+//! What is served here, who else serves it, and exchanging now.
+
+use std::fmt::Write as _;
+
+use axum::body::Body;
+use axum::http::Method;
+use axum::response::Response;
+use coppice_crdt::VersionVector;
+
+use super::json::JsonBuffer;
+use super::operation;
+use super::params::Params;
+use super::problem::{Answer, Kind, Problem};
+use super::{AppApi, Call, Parts, Phase, body, mark};
+use crate::replica_task::{GroupStatus, MemberStatus};
+
+/// `GET /v1/health`: 200 once the store is open, until the end.
+pub(crate) fn health(api: &AppApi, parts: &Parts) -> Answer<Response> {
+    expect_get(parts)?;
+    if api.lifecycle.phase() == Phase::Opening {
+        return Err(Problem::new(Kind::StoreUnavailable, "the store is being opened: retry"));
+    }
+    let mut json = JsonBuffer::default();
+    json.raw(b"{\"status\":\"ok\"}");
+    Ok(json.into_response())
+}
+
+/// `GET /v1/groups`
+pub(crate) fn list(api: &AppApi, parts: &Parts) -> Answer<Response> {
+    expect_get(parts)?;
+    let mut json = JsonBuffer::default();
+    json.open(b'{');
+    json.name("items");
+    json.open(b'[');
+    for group in api.groups.all() {
+        let status = group.handle.status();
+        json.item();
+        json.open(b'{');
+        json.text("name", &group.name);
+        json.text("type", group.crdt_type.name());
+        json.text("id", &uuid::Uuid::from_bytes(group.id).to_string());
+        json.name("members");
+        // This replica is one.
+        json.number(status.members.len() + 1);
+        json.name("lag");
+        json.number(lag(&status));
+        write_figures(&mut json, &status);
+        json.close(b'}');
+    }
+    json.close(b']');
+    json.close(b'}');
+    Ok(json.into_response())
+}
+
+/// `GET /v1/groups/{group}/members`
+pub(crate) fn members(call: Call<'_>) -> Answer<Response> {
+    Params::parse(call.parts.uri.query(), &[])?;
+    let status = call.group.handle.status();
+    let mut json = JsonBuffer::default();
+    json.open(b'{');
+    json.name("items");
+    json.open(b'[');
+    for member in &status.members {
+        json.item();
+        write_member(&mut json, member);
+    }
+    json.close(b']');
+    json.name("seen");
+    write_vector(&mut json, &status.vector);
+    json.close(b'}');
+    Ok(mark(json.into_response(), status.bootstrapping))
+}
+
+/// `POST /v1/groups/{group}/sync`
+pub(crate) async fn sync(call: Call<'_>, body: Body) -> Answer<Response> {
+    Params::parse(call.parts.uri.query(), &[])?;
+    body::refuse(&body)?;
+    operation::begin(call, &[])?;
+    let results = call.group.handle.sync().await;
+    let mut json = JsonBuffer::default();
+    json.open(b'{');
+    json.name("peers");
+    json.open(b'[');
+    for result in results {
+        json.item();
+        json.open(b'{');
+        json.text("name", &result.name);
+        json.name("inSync");
+        json.bool(result.in_sync);
+        json.name("lag");
+        json.number(result.lag_deltas);
+        json.close(b'}');
+    }
+    json.close(b']');
+    json.close(b'}');
+    Ok(mark(json.into_response(), call.bootstrapping()))
+}
+
+/// Writes the members of a group's state that readers and operators look at.
+pub(crate) fn write_figures(json: &mut JsonBuffer, status: &GroupStatus) {
+    for (name, figure) in
+        [("objects", status.objects), ("entries", status.entries), ("logBytes", status.log_bytes)]
+    {
+        json.name(name);
+        json.number(figure);
+    }
+    json.name("bootstrapping");
+    json.bool(status.bootstrapping);
+}
+
+/// Writes a member as other agents see it.
+pub(crate) fn write_member(json: &mut JsonBuffer, member: &MemberStatus) {
+    json.open(b'{');
+    json.text("name", &member.name);
+    json.text("opening", &member.opening);
+    if let Some(address) = &member.address {
+        json.text("address", address);
+    }
+    json.name("connected");
+    json.bool(member.connected);
+    json.name("lag");
+    json.number(member.lag_deltas);
+    if let Some(ms) = member.heard_ms_ago {
+        json.name("heardMsAgo");
+        json.number(ms);
+    }
+    json.name("acknowledged");
+    write_vector(json, &member.acknowledged);
+    json.close(b'}');
+}
+
+/// Writes a vector as an object: actor to number of its writes.
+pub(crate) fn write_vector(json: &mut JsonBuffer, vector: &VersionVector) {
+    let mut actor_text = String::with_capacity(32);
+    json.open(b'{');
+    for (actor, n) in vector.iter() {
+        actor_text.clear();
+        let _ = write!(actor_text, "{actor}");
+        json.name(&actor_text);
+        json.number(n);
+    }
+    json.close(b'}');
+}
+
+/// Writes that are here and that the member furthest behind has not reported.
+pub(crate) fn lag(status: &GroupStatus) -> u64 {
+    status.members.iter().map(|member| member.lag_deltas).max().unwrap_or(0)
+}
+
+fn expect_get(parts: &Parts) -> Answer<()> {
+    Params::parse(parts.uri.query(), &[])?;
+    match parts.method {
+        Method::GET | Method::HEAD => Ok(()),
+        _ => Err(Problem::method_not_allowed("GET, HEAD", "this resource has only GET, HEAD")),
+    }
+}

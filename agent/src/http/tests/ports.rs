@@ -1,0 +1,186 @@
+//! Both ports over real sockets, and what they count.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::Request;
+use axum::response::Response;
+use coppice_crdt::CrdtType;
+use http_body_util::BodyExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::Fixture;
+use crate::http::{OperationsApi, Phase, Server, ServerLimits};
+use crate::telemetry::encode_metrics;
+
+async fn operations(fixture: &Fixture, path: &str) -> (u16, String) {
+    let api = OperationsApi {
+        replica: "a".into(),
+        groups: fixture.api.groups.clone(),
+        lifecycle: fixture.api.lifecycle.clone(),
+        registry: fixture.registry.clone(),
+        sources: Vec::new(),
+    };
+    let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+    let response = api.answer(request).await;
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn probes_follow_the_agents_phase() {
+    let fixture = Fixture::of(CrdtType::PNCounter);
+    let probes = async || {
+        let mut statuses = Vec::new();
+        for path in ["/livez", "/startupz", "/readyz"] {
+            statuses.push(operations(&fixture, path).await.0);
+        }
+        statuses
+    };
+    fixture.api.lifecycle.enter(Phase::Opening);
+    assert_eq!(probes().await, [200, 503, 503]);
+    fixture.get("/v1/health").await.problem(503, "store-unavailable");
+    fixture.api.lifecycle.enter(Phase::Serving);
+    fixture.group.change_status(|status| status.started = false);
+    assert_eq!(probes().await, [200, 503, 503], "no peer was reached yet");
+    fixture.group.change_status(|status| status.started = true);
+    assert_eq!(probes().await, [200, 200, 200]);
+    fixture.api.lifecycle.enter(Phase::Stopping);
+    assert_eq!(probes().await, [200, 200, 503]);
+    assert_eq!(operations(&fixture, "/nothing").await.0, 404);
+}
+
+#[tokio::test]
+async fn the_status_is_json_and_metrics_have_bounded_labels() {
+    let fixture = Fixture::of(CrdtType::PNCounter);
+    for key in 0..20 {
+        fixture.done(&format!("key-{key}"), r#"{"op":"increment"}"#).await;
+    }
+    fixture.send("BREW /v1/groups/x/objects/y", &[], "").await.problem(404, "unknown-group");
+    let (_, status) = operations(&fixture, "/status").await;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!((&status["replica"], &status["phase"]), (&"a".into(), &"serving".into()));
+    assert_eq!(status["groups"][0]["name"], "g");
+
+    let (_, metrics) = operations(&fixture, "/metrics").await;
+    let object = "route=\"/v1/groups/{group}/objects/{key}\"";
+    assert!(
+        metrics.contains(&format!("requests_total{{method=\"POST\",{object},status=\"200\"}} 20")),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains(&format!("requests_total{{method=\"other\",{object},status=\"404\"}} 1")),
+        "{metrics}"
+    );
+    let text = String::from_utf8(encode_metrics(&fixture.registry).unwrap()).unwrap();
+    assert_eq!(text.matches("coppice_http_requests_total{").count(), 2);
+}
+
+/// Serves `answer` on a free port while `client` runs, and then stops.
+async fn served<F, A, C>(answer: F, client: impl FnOnce(TcpStream, CancellationToken) -> C)
+where
+    F: Fn(Request<Body>) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Response> + Send + 'static,
+    C: Future<Output = ()>,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let server = Server::new(listener, ServerLimits::default()).run(answer, shutdown.clone());
+    let client = async {
+        client(TcpStream::connect(address).await.unwrap(), shutdown.clone()).await;
+        shutdown.cancel();
+    };
+    tokio::join!(server, client);
+}
+
+async fn read_until(stream: &mut TcpStream, end: &[u8]) -> Vec<u8> {
+    let mut got = Vec::new();
+    while !got.windows(end.len()).any(|window| window == end) {
+        let mut chunk = [0; 4096];
+        let read = stream.read(&mut chunk).await.unwrap();
+        assert!(read > 0, "closed early: {}", String::from_utf8_lossy(&got));
+        got.extend(&chunk[..read]);
+    }
+    got
+}
+
+#[tokio::test]
+async fn http_1_keeps_its_connection_and_raw_paths() {
+    let fixture = Fixture::of(CrdtType::PNCounter);
+    let api = Arc::new(fixture.api.clone());
+    let answer = move |request| {
+        let api = api.clone();
+        async move { api.answer(request).await }
+    };
+    served(answer, async |mut stream, _| {
+        let body = r#"{"op":"increment"}"#;
+        let head = |key: &str| {
+            format!(
+                "POST /v1/groups/g/objects/{key} HTTP/1.1\r\nHost: 127.0.0.1\r\n\
+                 Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+        };
+        for (key, result) in [("a/b", "\"result\":1}"), ("a%2Fb", "\"result\":2}")] {
+            stream.write_all(head(key).as_bytes()).await.unwrap();
+            let answer = read_until(&mut stream, result.as_bytes()).await;
+            assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
+        }
+        for key in ["..", "a/../b", "%2e%2e"] {
+            stream.write_all(head(key).as_bytes()).await.unwrap();
+            let answer = read_until(&mut stream, b"\"}").await;
+            assert!(answer.starts_with(b"HTTP/1.1 400 "), "nothing on the way may resolve {key}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn http_2_with_prior_knowledge_is_understood() {
+    let fixture = Fixture::of(CrdtType::PNCounter);
+    let api = Arc::new(fixture.api.clone());
+    let answer = move |request| {
+        let api = api.clone();
+        async move { api.answer(request).await }
+    };
+    served(answer, async |mut stream, _| {
+        // The preface, empty SETTINGS, and HEADERS of GET http://localhost/v1/health.
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+        let mut block = vec![0x82, 0x86, 0x01, 9];
+        block.extend(b"localhost");
+        block.extend([0x04, 10]);
+        block.extend(b"/v1/health");
+        bytes.extend([0, 0, u8::try_from(block.len()).unwrap(), 1, 5, 0, 0, 0, 1]);
+        bytes.extend(block);
+        stream.write_all(&bytes).await.unwrap();
+        read_until(&mut stream, b"{\"status\":\"ok\"}").await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_open_request_is_answered_after_shutdown_began() {
+    let (arrived, mut has_arrived) = tokio::sync::mpsc::channel::<()>(1);
+    let (release, released) = tokio::sync::watch::channel(false);
+    let answer = move |_| {
+        let (arrived, mut released) = (arrived.clone(), released.clone());
+        async move {
+            arrived.send(()).await.unwrap();
+            released.wait_for(|released| *released).await.unwrap();
+            Response::new(Body::from("done"))
+        }
+    };
+    served(answer, async |mut stream, shutdown: CancellationToken| {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        has_arrived.recv().await.unwrap();
+        shutdown.cancel();
+        release.send(true).unwrap();
+        read_until(&mut stream, b"done").await;
+    })
+    .await;
+}
