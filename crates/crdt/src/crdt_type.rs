@@ -101,3 +101,28 @@ impl FromStr for CrdtType {
         known.ok_or_else(|| UnknownCrdtType { name: name.to_owned() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_bytes_are_read_back() {
+        for crdt_type in CrdtType::ALL {
+            assert_eq!(crdt_type.to_string().parse(), Ok(crdt_type));
+            assert_eq!(CrdtType::from_byte(crdt_type.byte()), Some(crdt_type));
+        }
+        assert_eq!((CrdtType::from_byte(0), CrdtType::from_byte(8)), (None, None));
+        let unknown = "gcounter".parse::<CrdtType>().unwrap_err();
+        assert!(CrdtType::ALL.iter().all(|known| unknown.to_string().contains(known.name())));
+    }
+
+    #[test]
+    fn kinds_of_types() {
+        let that = |is: fn(CrdtType) -> bool| {
+            CrdtType::ALL.into_iter().filter(|crdt_type| is(*crdt_type)).collect::<Vec<_>>()
+        };
+        assert_eq!(that(CrdtType::is_counter), [CrdtType::GCounter, CrdtType::PNCounter]);
+        assert_eq!(that(CrdtType::is_set), [CrdtType::GSet, CrdtType::ORSet]);
+    }
+}

@@ -380,3 +380,6 @@ fn raise_cells(
     cells.sort_by_key(|cell| cell.birth);
     cells
 }
+
+#[cfg(test)]
+mod tests;

@@ -265,3 +265,6 @@ fn join_cells(
     joined.sort_by_key(|cell| cell.birth);
     joined
 }
+
+#[cfg(test)]
+mod tests;

@@ -240,3 +240,6 @@ impl FieldHeader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

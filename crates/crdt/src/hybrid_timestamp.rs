@@ -98,3 +98,45 @@ impl HybridClock {
         self.last = self.last.max(remote.min(lead));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_grow_while_the_wall_clock_stands_or_falls() {
+        let mut clock = HybridClock::default();
+        let stamps: Vec<_> = [5, 5, 3, 6].map(|now_ms| clock.tick(now_ms)).into();
+        let expected = [(5, 0), (5, 1), (5, 2), (6, 0)];
+        assert_eq!(stamps, expected.map(|(ms, counter)| HybridTimestamp::new(ms, counter)));
+        assert_eq!(clock.last(), HybridTimestamp::new(6, 0));
+    }
+
+    #[test]
+    fn a_restart_goes_on_above_the_persisted_bound() {
+        let bound = HybridTimestamp::new(100, 7);
+        assert!(HybridClock::resume(bound).tick(50) > bound);
+    }
+
+    #[test]
+    fn a_remote_stamp_moves_the_clock_by_a_bounded_lead() {
+        let mut clock = HybridClock::default();
+        clock.observe(HybridTimestamp::new(1_200, 3), 1_000);
+        assert_eq!(clock.last(), HybridTimestamp::new(1_200, 3));
+        clock.observe(HybridTimestamp::new(HybridTimestamp::MAX_MS, 0), 1_000);
+        assert_eq!(clock.last().ms(), 1_500);
+        clock.observe(HybridTimestamp::new(1, 0), u64::MAX);
+        assert_eq!(clock.last().ms(), 1_500, "it never goes back");
+    }
+
+    #[test]
+    fn a_full_counter_carries_and_the_last_stamp_stays() {
+        let full = HybridTimestamp::new(9, u16::MAX);
+        assert_eq!(full.next(), HybridTimestamp::new(10, 0));
+        assert_eq!((full.ms(), full.counter()), (9, u16::MAX));
+        let last = HybridTimestamp::new(u64::MAX, u16::MAX);
+        assert_eq!((last.next(), last.ms()), (last, HybridTimestamp::MAX_MS));
+        assert_eq!(HybridTimestamp::from_bits(full.bits()), full);
+        assert_eq!(full.to_string(), "9.65535");
+    }
+}

@@ -8,6 +8,18 @@
 //! state ⊔ (delta ⊔ delta') = (state ⊔ delta) ⊔ delta'
 //! ```
 //!
+//! An operation goes through [`apply`], which reads single entries and yields an
+//! [`ObjectDelta`]; whoever keeps the state applies that entry by entry and keeps
+//! the [`Header`] current. [`query`] reads.
+//!
+//! | type | state under its entries | concurrent operations |
+//! |---|---|---|
+//! | `GCounter`, `PNCounter` | per actor, cells with floors | all count |
+//! | `GSet`, `ORSet` | per element, dots | add wins over remove |
+//! | `EWFlag` | dots | enable wins over disable |
+//! | `LWWRegister` | versions | readers get the greatest (stamp, actor) |
+//! | `ORMap` | its fields' entries, by field and type | an update wins over a removal |
+//!
 //! This crate never learns about clocks, randomness, storage or networks.
 
 mod actor;

@@ -128,3 +128,47 @@ impl fmt::Debug for VersionVector {
         f.debug_map().entries(&self.seen).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ActorId = ActorId::from_bytes([1; 16]);
+    const B: ActorId = ActorId::from_bytes([2; 16]);
+
+    fn vector(pairs: &[(ActorId, u64)]) -> VersionVector {
+        pairs.iter().copied().collect()
+    }
+
+    #[test]
+    fn covers_an_unbroken_run_from_one() {
+        let seen = vector(&[(A, 3)]);
+        let covered: Vec<bool> = (1..=4).map(|n| seen.covers(&Dot::new(A, n))).collect();
+        assert_eq!(covered, [true, true, true, false]);
+        assert!(!seen.covers(&Dot::new(B, 1)));
+    }
+
+    #[test]
+    fn join_and_meet_are_the_pointwise_bounds() {
+        let (ours, theirs) = (vector(&[(A, 3), (B, 1)]), vector(&[(A, 2)]));
+        let mut joined = theirs.clone();
+        joined.join(&ours);
+        assert_eq!(joined, ours);
+        assert_eq!(ours.meet(&theirs), theirs, "an actor at 0 is not listed");
+        assert!(theirs.is_covered_by(&ours) && !ours.is_covered_by(&theirs));
+        assert_eq!((ours.count_beyond(&theirs), theirs.count_beyond(&ours)), (2, 0));
+    }
+
+    #[test]
+    fn raise_never_goes_back() {
+        let mut seen = vector(&[(A, 3)]);
+        seen.raise(A, 2);
+        seen.raise(B, 0);
+        assert_eq!(seen, vector(&[(A, 3)]));
+        assert_eq!(
+            (seen.len(), seen.is_empty(), VersionVector::new().is_empty()),
+            (1, false, true)
+        );
+        assert_eq!(vector(&[(A, u64::MAX), (B, 2)]).count_beyond(&VersionVector::new()), u64::MAX);
+    }
+}

@@ -1,0 +1,209 @@
+//! What is taken as JSON, and its canonical form.
+
+use coppice_crdt::{Element, ElementError, Json, JsonError};
+use proptest::prelude::*;
+
+fn canonical(text: &str) -> Result<String, JsonError> {
+    Json::parse(text.as_bytes())?.canonical()
+}
+
+#[test]
+fn equal_values_have_one_text() {
+    let cases = [
+        ("1e3", "1000"),
+        ("1000", "1000"),
+        ("1000.0", "1000"),
+        ("-0", "0"),
+        ("-0.0", "0"),
+        ("0e99999", "0"),
+        ("-1e-999", "0"),
+        (" [ 1 , 2 ] ", "[1,2]"),
+        (r#"{"b":1,"a":2}"#, r#"{"a":2,"b":1}"#),
+        (r#""\u0041\/\u00e9""#, "\"A/é\""),
+        (r#""\u000a\u0001\u007f""#, "\"\\n\\u0001\u{7f}\""),
+        (r#""\ud83d\ude00""#, "\"😀\""),
+        ("9007199254740992", "9007199254740992"),
+        ("-9007199254740992", "-9007199254740992"),
+        ("1e21", "1e+21"),
+        ("1e-7", "1e-7"),
+        ("0.000001", "0.000001"),
+        ("1.7976931348623157e308", "1.7976931348623157e+308"),
+        ("5e-324", "5e-324"),
+        ("0.1", "0.1"),
+        // A value that a parser of less care reads one bit wrong.
+        ("122.416294033786585", "122.41629403378658"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(canonical(text).as_deref(), Ok(expected), "{text}");
+        assert_eq!(canonical(expected).as_deref(), Ok(expected), "a fixed point: {expected}");
+    }
+}
+
+/// The example of RFC 8785, section 3.2.2, and the order of section 3.2.3.
+#[test]
+fn examples_of_the_rfc() {
+    let text = r#"{
+        "numbers": [333333333.33333329, 1E30, 4.50, 2e-3, 0.000000000000000000000000001],
+        "string": "\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/",
+        "literals": [null, true, false]
+    }"#;
+    let expected = concat!(
+        r#"{"literals":[null,true,false],"#,
+        r#""numbers":[333333333.3333333,1e+30,4.5,0.002,1e-27],"#,
+        r#""string":"€$\u000f\nA'B\"\\\\\"/"}"#
+    );
+    assert_eq!(canonical(text).as_deref(), Ok(expected));
+
+    let text = r#"{"\u20ac":1,"\r":2,"\ufb33":3,"1":4,"\ud83d\ude00":5,"\u0080":6,"\u00f6":7}"#;
+    let expected = "{\"\\r\":2,\"1\":4,\"\u{80}\":6,\"ö\":7,\"€\":1,\"😀\":5,\"\u{fb33}\":3}";
+    assert_eq!(canonical(text).as_deref(), Ok(expected), "members sort by UTF-16 code units");
+}
+
+#[test]
+fn integers_beyond_two_to_the_53_are_refused() {
+    let cases = [
+        "9007199254740993",
+        "-9007199254740993",
+        "12345678901234567890",
+        "123456789012345678901234567890",
+        "[1,{\"a\":9007199254740993}]",
+        // Its canonical form would be an integer that is refused.
+        "1e20",
+        "9007199254740994.0",
+    ];
+    for text in cases {
+        assert_eq!(canonical(text), Err(JsonError::HugeInteger), "{text}");
+    }
+}
+
+#[test]
+fn what_has_no_unambiguous_form_is_refused() {
+    assert_eq!(canonical("1e309"), Err(JsonError::NumberOutOfRange));
+    assert_eq!(canonical("[-1e999]"), Err(JsonError::NumberOutOfRange));
+    let name = || "a".to_owned();
+    assert_eq!(canonical(r#"{"a":1,"a":1}"#), Err(JsonError::DuplicateMember { name: name() }));
+    let nested = r#"[{"x":{"a":1,"b":2,"\u0061":3}}]"#;
+    assert_eq!(canonical(nested), Err(JsonError::DuplicateMember { name: name() }));
+    assert_eq!(Json::parse(b"\"\xff\""), Err(JsonError::NotUtf8));
+    let texts = [
+        "",
+        " ",
+        "{",
+        "[1,]",
+        "{\"a\"}",
+        "01",
+        "1.",
+        ".5",
+        "+1",
+        "-",
+        "1e",
+        "nul",
+        "NaN",
+        "Infinity",
+        "'a'",
+        "\"a",
+        "\"\t\"",
+        "1 2",
+        "{} x",
+        "[1]]",
+        "// 1",
+        "\u{feff}1",
+        r#""\ud800""#,
+        r#""\udc00""#,
+        r#""\ud800\u0041""#,
+        r#"{"\ud800":1}"#,
+        r#""\x""#,
+    ];
+    for text in texts {
+        let refused = canonical(text);
+        assert!(matches!(refused, Err(JsonError::Syntax { .. })), "{text:?}: {refused:?}");
+    }
+}
+
+#[test]
+fn digits_inside_strings_are_not_numbers() {
+    let text = r#"{"9007199254740993":"1e999 \" 123456789012345678901234567890"}"#;
+    assert_eq!(canonical(text).as_deref(), Ok(text));
+}
+
+#[test]
+fn depth_is_bounded() {
+    let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+    assert!(canonical(&nested(64)).is_ok());
+    assert_eq!(canonical(&nested(65)), Err(JsonError::TooDeep));
+    assert_eq!(canonical(&nested(100_000)), Err(JsonError::TooDeep));
+    let objects = "{\"a\":".repeat(65) + "1" + &"}".repeat(65);
+    assert_eq!(canonical(&objects), Err(JsonError::TooDeep));
+}
+
+#[test]
+fn elements_are_bounded_by_their_canonical_form() {
+    let text = |length: usize| format!("\"{}\"", "x".repeat(length - 2));
+    assert!(Element::parse(text(4096).as_bytes()).is_ok());
+    let refused = Element::parse(text(4097).as_bytes());
+    assert_eq!(refused, Err(ElementError::TooLarge { bytes: 4097 }));
+    assert_eq!(refused.map_err(|error| error.status()), Err(413));
+    assert!(Element::parse(format!("{}1", " ".repeat(5000)).as_bytes()).is_ok(), "blanks are free");
+    let refused = Element::parse(b"12345678901234567890");
+    assert_eq!(refused.map_err(|error| error.status()), Err(400));
+}
+
+#[test]
+fn members_are_found_and_taken() {
+    let mut json = Json::parse(br#"{"key":"k","op":"add"}"#).unwrap();
+    assert_eq!(json.member("op").and_then(Json::as_str), Some("add"));
+    assert_eq!(json.take_member("key"), Some(Json::String("k".to_owned())));
+    assert_eq!(json.take_member("key"), None);
+    assert_eq!(json.canonical().as_deref(), Ok(r#"{"op":"add"}"#));
+    assert_eq!(Json::Null.member("op"), None);
+}
+
+fn values() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i32>().prop_map(Into::into),
+        any::<f64>().prop_map(Into::into),
+        any::<String>().prop_map(Into::into),
+    ];
+    leaf.prop_recursive(4, 32, 6, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+            prop::collection::hash_map(any::<String>(), inner, 0..6)
+                .prop_map(|members| members.into_iter().collect()),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_taken_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Json::parse(&bytes);
+    }
+
+    #[test]
+    fn almost_json_is_taken_or_refused(text in r#"[\[\]{}",:0-9eE.+\-\\utrfnals ]{0,40}"#) {
+        if let Ok(json) = Json::parse(text.as_bytes()) {
+            prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
+            if let Ok(canonical) = json.canonical() {
+                prop_assert_eq!(Json::parse(canonical.as_bytes()), Ok(json));
+            }
+        }
+    }
+
+    #[test]
+    fn canonical_text_means_the_same(value in values()) {
+        let text = serde_json::to_string_pretty(&value).unwrap();
+        match Json::parse(text.as_bytes()).and_then(|json| json.canonical()) {
+            Ok(canonical) => {
+                let read: serde_json::Value = serde_json::from_str(&canonical).unwrap();
+                let again = serde_json::to_string(&read).unwrap();
+                let once = Json::parse(again.as_bytes()).unwrap().canonical();
+                prop_assert_eq!(once.as_deref(), Ok(&*canonical));
+            }
+            Err(error) => prop_assert_eq!(error, JsonError::HugeInteger),
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! What clients can send, what is refused and why, and what answers say.
+
+use coppice_crdt::testing::Object;
+use coppice_crdt::{
+    ActorId, Amounts, Applied, CrdtType, Dot, EntryRange, HybridTimestamp, Json, Operation,
+    OperationContext, OperationError, Outcome, Refusal, RegisterWrite, VersionVector, apply,
+    parse_ttl, query,
+};
+
+const LIMIT: u64 = 100;
+
+fn parse(crdt_type: CrdtType, text: &str) -> Result<Operation, OperationError> {
+    Operation::from_json(crdt_type, &Json::parse(text.as_bytes()).expect("tests send JSON"))
+}
+
+/// One replica on its own.
+struct Alone {
+    crdt_type: CrdtType,
+    object: Object,
+    now_ms: u64,
+    ranges: Vec<EntryRange>,
+}
+
+impl Alone {
+    fn new(crdt_type: CrdtType) -> Self {
+        let object = Object::new(crdt_type);
+        Self { crdt_type, object, now_ms: 1_000, ranges: vec![EntryRange::all()] }
+    }
+
+    fn try_as(&mut self, actor: u8, operation: &Operation) -> Result<Applied, Refusal> {
+        let actor = ActorId::from_bytes([actor; 16]);
+        let context = self.object.context().clone();
+        let dot = Dot::new(actor, context.get(&actor) + 1);
+        let seen: Vec<_> =
+            self.ranges.iter().map(|range| (range.clone(), context.clone())).collect();
+        let context = OperationContext {
+            dot,
+            stamp: HybridTimestamp::new(self.now_ms, 0),
+            now_ms: self.now_ms,
+            seen: &seen,
+            value_bytes_limit: LIMIT,
+        };
+        let Ok(applied) = apply(operation, self.crdt_type, &self.object, &context);
+        let applied = applied?;
+        if !applied.delta.is_empty() {
+            let covers = VersionVector::from_iter([(actor, dot.n)]);
+            self.object.apply(&applied.delta, &covers);
+        }
+        Ok(applied)
+    }
+
+    fn run(&mut self, operation: &Operation) -> Result<Applied, Refusal> {
+        self.try_as(1, operation)
+    }
+
+    fn outcome(&mut self, text: &str) -> Result<Outcome, Refusal> {
+        let operation = parse(self.crdt_type, text).expect("tests send operations");
+        self.run(&operation).map(|applied| applied.outcome)
+    }
+}
+
+#[test]
+fn amounts_are_read_exactly() {
+    let by = |text: &str| match parse(CrdtType::PNCounter, text) {
+        Ok(Operation::Increment { by }) => Ok(by),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err(error.status()),
+    };
+    let cases = [
+        (r#"{"op":"increment"}"#, Ok(1)),
+        (r#"{"op":"increment","by":0}"#, Ok(0)),
+        (r#"{"op":"increment","by":-0}"#, Ok(0)),
+        (r#"{"op":"increment","by":1e3}"#, Ok(1_000)),
+        (r#"{"op":"increment","by":9007199254740992}"#, Ok(1 << 53)),
+        (r#"{"op":"increment","by":9007199254740993}"#, Err(422)),
+        (r#"{"op":"increment","by":1e300}"#, Err(422)),
+        (r#"{"op":"increment","by":"9223372036854775807"}"#, Ok((1 << 63) - 1)),
+        (r#"{"op":"increment","by":"9223372036854775808"}"#, Err(422)),
+        (r#"{"op":"increment","by":"99999999999999999999999"}"#, Err(422)),
+        (r#"{"op":"increment","by":1.5}"#, Err(400)),
+        (r#"{"op":"increment","by":-1.5}"#, Err(400)),
+        (r#"{"op":"increment","by":-1}"#, Err(422)),
+        (r#"{"op":"increment","by":-12345678901234567890}"#, Err(422)),
+        (r#"{"op":"increment","by":"-1"}"#, Err(422)),
+        (r#"{"op":"increment","by":"1.5"}"#, Err(400)),
+        (r#"{"op":"increment","by":"+1"}"#, Err(400)),
+        (r#"{"op":"increment","by":""}"#, Err(400)),
+        (r#"{"op":"increment","by":"-"}"#, Err(400)),
+        (r#"{"op":"increment","by":null}"#, Err(400)),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(by(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn negative_amounts_name_the_operation_that_was_meant() {
+    let message = |crdt_type, text| parse(crdt_type, text).unwrap_err().to_string();
+    let text = r#"{"op":"increment","by":-1}"#;
+    assert!(message(CrdtType::PNCounter, text).contains("\"decrement\""));
+    assert!(message(CrdtType::GCounter, text).contains("only grows"));
+    let text = r#"{"op":"decrement","by":-1}"#;
+    assert!(message(CrdtType::PNCounter, text).contains("\"increment\""));
+}
+
+#[test]
+fn malformed_operations_are_refused() {
+    use CrdtType::{EWFlag, GCounter, GSet, LWWRegister, ORMap, ORSet};
+    let long = format!(r#"{{"op":"add","element":"{}"}}"#, "x".repeat(5_000));
+    let field = format!(r#"{{"op":"remove","field":"{}"}}"#, "x".repeat(513));
+    let cases = [
+        (GCounter, "[]", 400),
+        (GCounter, "{}", 400),
+        (GCounter, r#"{"op":1}"#, 400),
+        (GCounter, r#"{"op":"increment","bye":5}"#, 400),
+        (GCounter, r#"{"op":"decrement"}"#, 422),
+        (GCounter, r#"{"op":"explode"}"#, 422),
+        (GCounter, r#"{"op":"purge"}"#, 422),
+        (GSet, r#"{"op":"add"}"#, 400),
+        (GSet, r#"{"op":"add","elements":[]}"#, 400),
+        (GSet, r#"{"op":"add","elements":"x"}"#, 400),
+        (GSet, r#"{"op":"add","element":1,"elements":[2]}"#, 400),
+        (GSet, r#"{"op":"add","element":12345678901234567890}"#, 400),
+        (GSet, &long, 413),
+        (GSet, r#"{"op":"remove","element":"x"}"#, 422),
+        (GSet, r#"{"op":"clear"}"#, 422),
+        (ORSet, r#"{"op":"clear","element":"x"}"#, 400),
+        (EWFlag, r#"{"op":"enable","by":1}"#, 400),
+        (LWWRegister, r#"{"op":"set"}"#, 400),
+        (LWWRegister, r#"{"op":"set","value":9007199254740993}"#, 400),
+        (LWWRegister, r#"{"op":"set","value":1,"ttl":30}"#, 400),
+        (LWWRegister, r#"{"op":"set","value":1,"ttl":"30"}"#, 400),
+        (LWWRegister, r#"{"op":"set","value":1,"ttl":"0s"}"#, 400),
+        (ORMap, r#"{"op":"update","field":"f","type":"PNCounter"}"#, 400),
+        (
+            ORMap,
+            r#"{"op":"update","field":1,"type":"PNCounter","operation":{"op":"increment"}}"#,
+            400,
+        ),
+        (
+            ORMap,
+            r#"{"op":"update","field":"f","type":"Counter","operation":{"op":"increment"}}"#,
+            400,
+        ),
+        (ORMap, r#"{"op":"update","field":"f","type":"ORMap","operation":{"op":"clear"}}"#, 422),
+        (
+            ORMap,
+            r#"{"op":"update","field":"f","type":"EWFlag","operation":{"op":"increment"}}"#,
+            422,
+        ),
+        (ORMap, r#"{"op":"update","field":"f","type":"EWFlag","operation":{"op":"delete"}}"#, 422),
+        (ORMap, r#"{"op":"remove"}"#, 400),
+        (ORMap, &field, 400),
+    ];
+    for (crdt_type, text, status) in cases {
+        let refused = parse(crdt_type, text);
+        let error = refused.expect_err(text);
+        assert_eq!(error.status(), status, "{text}: {error}");
+        assert!(!error.to_string().is_empty());
+    }
+}
+
+#[test]
+fn durations_have_one_unit() {
+    let cases = [
+        ("500ms", Some(500)),
+        ("30s", Some(30_000)),
+        ("5m", Some(300_000)),
+        ("1h", Some(3_600_000)),
+        ("0s", None),
+        ("", None),
+        ("s", None),
+        ("1", None),
+        ("1d", None),
+        ("1.5s", None),
+        ("-1s", None),
+        ("1h30m", None),
+        ("1 s", None),
+        ("99999999999999999999s", None),
+        ("18446744073709551615h", None),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(parse_ttl(text), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn a_share_of_a_counter_stays_below_two_to_the_63() {
+    let most = Operation::Increment { by: (1 << 63) - 1 };
+    let mut counter = Alone::new(CrdtType::PNCounter);
+    assert!(counter.run(&most).is_ok());
+    let refused = counter.run(&Operation::Increment { by: 1 });
+    assert_eq!(refused, Err(Refusal::AmountLimit));
+    assert_eq!(Refusal::AmountLimit.status(), 422);
+    assert_eq!(counter.run(&Operation::Increment { by: u64::MAX }), Err(Refusal::AmountLimit));
+    let lowered = counter.run(&Operation::Decrement { by: 1 }).map(|applied| applied.outcome);
+    assert_eq!(lowered, Ok(Outcome::Counter((1 << 63) - 2)), "the other direction has its own");
+    let others = counter.try_as(2, &most).map(|applied| applied.outcome);
+    assert_eq!(others, Ok(Outcome::Counter((1_i128 << 64) - 3)), "so has another replica");
+    assert!(counter.run(&Operation::Delete).is_ok());
+    let again = counter.run(&most).map(|applied| applied.outcome);
+    assert_eq!(again, Ok(Outcome::Counter((1 << 63) - 1)), "a delete starts again");
+}
+
+#[test]
+fn answers_tell_what_changed() {
+    let set = |changed, size| Ok(Outcome::Set { changed, size });
+    let mut object = Alone::new(CrdtType::ORSet);
+    assert_eq!(object.outcome(r#"{"op":"remove","element":1}"#), Err(Refusal::Absent));
+    assert_eq!(object.outcome(r#"{"op":"clear"}"#), Err(Refusal::Absent));
+    assert_eq!(object.outcome(r#"{"op":"delete"}"#), Err(Refusal::Absent));
+    assert_eq!(object.outcome(r#"{"op":"add","elements":[1,2,1.0,1e0]}"#), set(true, 2));
+    assert_eq!(object.outcome(r#"{"op":"add","element":1}"#), set(false, 2));
+    assert_eq!(object.outcome(r#"{"op":"add","elements":[2,3]}"#), set(true, 3));
+    assert_eq!(object.outcome(r#"{"op":"remove","elements":[9,3,3]}"#), set(true, 2));
+    assert_eq!(object.outcome(r#"{"op":"remove","element":9}"#), set(false, 2));
+    assert_eq!(object.outcome(r#"{"op":"clear"}"#), set(true, 0));
+    assert_eq!(object.outcome(r#"{"op":"clear"}"#), set(false, 0));
+    assert_eq!(object.outcome(r#"{"op":"delete"}"#), Ok(Outcome::Deleted));
+    assert_eq!(Refusal::Absent.status(), 404);
+}
+
+#[test]
+fn answers_of_a_map_tell_of_map_and_field() {
+    let update = |field: &str, of: &str, operation: &str| {
+        format!(r#"{{"op":"update","field":"{field}","type":"{of}","operation":{operation}}}"#)
+    };
+    let map = |changed, size, field: Option<Outcome>| {
+        Ok(Outcome::Map { changed, size, field: field.map(Box::new) })
+    };
+    let mut object = Alone::new(CrdtType::ORMap);
+    assert_eq!(object.outcome(r#"{"op":"remove","field":"n"}"#), Err(Refusal::Absent));
+    let increment = update("n", "PNCounter", r#"{"op":"increment","by":2}"#);
+    assert_eq!(object.outcome(&increment), map(true, 1, Some(Outcome::Counter(2))));
+    let nothing = update("n", "PNCounter", r#"{"op":"increment","by":0}"#);
+    assert_eq!(object.outcome(&nothing), map(false, 1, Some(Outcome::Counter(2))));
+    let enable = update("f", "EWFlag", r#"{"op":"enable"}"#);
+    assert_eq!(object.outcome(&enable), map(true, 2, Some(Outcome::Flag(true))));
+    assert_eq!(object.outcome(&enable), map(false, 2, Some(Outcome::Flag(true))));
+    let wrong = object.outcome(&update("f", "ORSet", r#"{"op":"add","element":1}"#));
+    let refusal = Refusal::FieldOfAnotherType {
+        field: "f".into(),
+        visible: CrdtType::EWFlag,
+        requested: CrdtType::ORSet,
+    };
+    assert_eq!(refusal.status(), 409);
+    assert_eq!(wrong, Err(refusal));
+    let absent = object.outcome(&update("s", "ORSet", r#"{"op":"clear"}"#));
+    assert_eq!(absent, Err(Refusal::FieldAbsent { field: "s".into() }));
+    let expiring = update("r", "LWWRegister", r#"{"op":"set","value":1,"ttl":"1s"}"#);
+    assert_eq!(object.outcome(&expiring), Err(Refusal::TtlInMap));
+    assert_eq!(object.outcome(r#"{"op":"remove","field":"s"}"#), map(false, 2, None));
+    assert_eq!(object.outcome(r#"{"op":"remove","field":"n"}"#), map(true, 1, None));
+    assert_eq!(object.outcome(r#"{"op":"clear"}"#), map(true, 0, None));
+    assert_eq!(object.outcome(r#"{"op":"clear"}"#), map(false, 0, None));
+}
+
+#[test]
+fn operations_of_another_type_are_refused() {
+    let mut counter = Alone::new(CrdtType::GCounter);
+    for operation in [
+        Operation::Decrement { by: 1 },
+        Operation::Clear,
+        Operation::Enable,
+        Operation::Purge,
+        Operation::RemoveField { field: "f".into() },
+    ] {
+        let refusal = counter.run(&operation).unwrap_err();
+        assert_eq!(refusal.status(), 422, "{refusal}");
+    }
+    let nested = Operation::Update {
+        field: "f".into(),
+        crdt_type: CrdtType::ORMap,
+        operation: Box::new(Operation::Clear),
+    };
+    assert_eq!(Alone::new(CrdtType::ORMap).run(&nested), Err(Refusal::MapInMap));
+}
+
+fn write(bytes: usize, ttl_ms: Option<u64>) -> Operation {
+    let bytes = vec![b'x'; bytes].into();
+    Operation::Set(RegisterWrite { content_type: "text/plain".into(), bytes, ttl_ms })
+}
+
+#[test]
+fn register_values_are_bounded() {
+    let mut register = Alone::new(CrdtType::LWWRegister);
+    assert!(register.run(&write(100, None)).is_ok());
+    let refusal = Refusal::ValueTooLarge { bytes: 101, limit: LIMIT };
+    assert_eq!(refusal.status(), 413);
+    assert_eq!(register.run(&write(101, None)), Err(refusal));
+}
+
+#[test]
+fn expired_registers_are_absent_until_purged_or_written() {
+    let mut register = Alone::new(CrdtType::LWWRegister);
+    assert!(register.run(&write(1, Some(10))).is_ok());
+    let purge = |register: &mut Alone| register.run(&Operation::Purge).map(|a| a.outcome);
+    register.now_ms += 9;
+    assert_eq!(query::exists(&register.object, register.now_ms), Ok(true));
+    assert_eq!(purge(&mut register), Ok(Outcome::Purged(false)));
+    register.now_ms += 1;
+    assert_eq!(query::exists(&register.object, register.now_ms), Ok(false));
+    assert_eq!(query::register(&register.object, register.now_ms), Ok(None));
+    assert_eq!(register.run(&Operation::Delete), Err(Refusal::Absent));
+    assert_eq!(purge(&mut register), Ok(Outcome::Purged(true)));
+    assert!(register.object.entries().is_empty());
+    assert_eq!(purge(&mut register), Ok(Outcome::Purged(false)));
+
+    assert!(register.run(&write(1, Some(u64::MAX))).is_ok(), "a deadline past all clocks");
+    assert!(register.run(&write(1, None)).is_ok());
+    assert_eq!(register.object.entries().len(), 1);
+}
+
+#[test]
+fn large_removals_say_what_was_seen_of_each_range() {
+    let mut set = Alone::new(CrdtType::ORSet);
+    let all: Vec<String> = (0..65).map(|number| number.to_string()).collect();
+    assert!(set.outcome(&format!(r#"{{"op":"add","elements":[{}]}}"#, all.join(","))).is_ok());
+    let middle: Box<[u8]> = b"\x053".as_slice().into();
+    set.ranges = vec![
+        EntryRange { from: Box::default(), to: Some(middle.clone()) },
+        EntryRange { from: middle.clone(), to: None },
+    ];
+    let applied = set.run(&Operation::Clear).unwrap();
+    let ranges: Vec<_> = applied.delta.removals.iter().map(|removal| &removal.range).collect();
+    let elements = EntryRange::elements();
+    assert_eq!(
+        ranges,
+        [
+            &EntryRange { from: elements.from, to: Some(middle.clone()) },
+            &EntryRange { from: middle, to: elements.to },
+        ]
+    );
+    assert!(applied.delta.entries.is_empty(), "its existence stays as it is");
+    assert_eq!(set.object.entries().len(), 1);
+}
+
+#[test]
+fn small_removals_name_dots() {
+    let mut set = Alone::new(CrdtType::ORSet);
+    let all: Vec<String> = (0..64).map(|number| number.to_string()).collect();
+    assert!(set.outcome(&format!(r#"{{"op":"add","elements":[{}]}}"#, all.join(","))).is_ok());
+    let applied = set.run(&Operation::Clear).unwrap();
+    assert!(applied.delta.removals.is_empty());
+    assert_eq!(applied.delta.entries.len(), 64);
+}
+
+/// A map of counters and sets, each field counted by `actors` replicas.
+fn map_of_counters(actors: u8, fields: usize) -> Alone {
+    let mut map = Alone::new(CrdtType::ORMap);
+    for field in 0..fields {
+        let update = |crdt_type, operation| Operation::Update {
+            field: format!("{field:04}").into(),
+            crdt_type,
+            operation: Box::new(operation),
+        };
+        for actor in 1..=actors {
+            let increment = update(CrdtType::PNCounter, Operation::Increment { by: 2 });
+            assert!(map.try_as(actor, &increment).is_ok());
+        }
+    }
+    map
+}
+
+#[test]
+fn large_removals_record_the_floor_of_each_counter_cell() {
+    for removal in [Operation::Clear, Operation::Delete] {
+        let mut map = map_of_counters(3, 70);
+        let applied = map.run(&removal).unwrap();
+        assert_eq!(applied.delta.removals.len(), 1);
+        let floors = applied.delta.entries.values().filter_map(|change| match change {
+            coppice_crdt::EntryDelta::Cells { floors, .. } => Some(floors),
+            _ => None,
+        });
+        let amounts: Vec<Amounts> = floors.flatten().map(|floor| floor.amounts).collect();
+        assert_eq!(amounts, vec![Amounts { up: 2, down: 0 }; 210]);
+        assert_eq!(map.object, map.object.recounted());
+        assert_eq!(
+            query::fields(&map.object, None, 10).unwrap().map(|page| page.items.len()),
+            (removal == Operation::Clear).then_some(0)
+        );
+    }
+}
+
+#[test]
+fn fields_are_listed_in_order_by_page() {
+    let mut map = map_of_counters(1, 5);
+    assert!(map.run(&Operation::RemoveField { field: "0002".into() }).is_ok());
+    let mut after: Option<String> = None;
+    let mut names = Vec::new();
+    loop {
+        let page = query::fields(&map.object, after.as_deref(), 2).unwrap().unwrap();
+        after = page.items.last().map(|field| field.name.to_string());
+        names.extend(page.items.into_iter().map(|field| field.name));
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(names, ["0000", "0001", "0003", "0004"].map(Box::from));
+    assert_eq!(query::size(&map.object), Ok(Some(4)));
+}
