@@ -15,6 +15,7 @@ mod batch;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod error;
+pub mod keys;
 pub mod memory;
 mod range;
 pub mod rocksdb;

@@ -49,6 +49,9 @@ pub enum SubmitError {
     /// The disk, or the share of it that local writes may use, is full. Nothing was written.
     #[error("the disk is full; free space or grow the volume: writing resumes by itself")]
     DiskFull,
+    /// The store failed and is being opened again. Nothing was written.
+    #[error("the store failed and is being opened again; retry after a moment")]
+    WriterStopped,
     /// The agent is stopping. Nothing was written.
     #[error("this agent is stopping; write to another one")]
     ShuttingDown,
@@ -69,7 +72,7 @@ impl SubmitError {
             Self::Overloaded { .. } | Self::ShuttingDown | Self::Bootstrapping => {
                 Some(Duration::from_secs(1))
             }
-            Self::DiskFull | Self::OutcomeUnknown => Some(Duration::from_secs(5)),
+            Self::DiskFull | Self::WriterStopped | Self::OutcomeUnknown => Some(Duration::from_secs(5)),
             Self::Refused { .. }
             | Self::PreconditionFailed { .. }
             | Self::LimitReached { .. }

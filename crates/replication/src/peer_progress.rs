@@ -209,6 +209,9 @@ impl PeerProgress {
                 match item {
                     LogItem::Repair(vector) if vector.is_covered_by(&self.seen) => {
                         cursor.before.join(vector);
+                        if let Some((before, _)) = &mut frame {
+                            before.join(vector);
+                        }
                     }
                     LogItem::Repair(_) => {
                         // What that repair brought is not in the log.
@@ -218,6 +221,16 @@ impl PeerProgress {
                         return self.finish(frame);
                     }
                     LogItem::Unit(unit) if unit.is_covered_by(&self.sent) => {
+                        // What follows may have seen this unit, so a frame that
+                        // is open has to say so. It can if the peer has the unit;
+                        // one that is only on its way may wait for this frame.
+                        match &mut frame {
+                            Some((before, _)) if unit.is_covered_by(&self.seen) => {
+                                unit.raise(before);
+                            }
+                            Some(_) => return self.finish(frame),
+                            None => {}
+                        }
                         unit.raise(&mut cursor.before);
                     }
                     LogItem::Unit(unit) => {

@@ -238,6 +238,7 @@ impl Replica {
     /// The records of all changes since the last seal, as one atomic batch; empty
     /// if nothing changed.
     pub fn seal(&mut self, now: Now) -> Vec<RecordWrite> {
+        self.forget_listing();
         let mut writes = self.set.take_writes();
         let items = std::mem::take(&mut self.pending);
         let digests = self.set.take_digests();

@@ -133,6 +133,9 @@ fn take_object_delta(body: &mut Decoder<'_>) -> Result<ObjectDelta, DecodeError>
         entries.insert(name, take_entry_delta(body)?);
     }
     let removals = body.list("range removals", 3, take_removal)?;
+    if !removals.is_sorted_by(|a, b| a.range <= b.range) {
+        return Err(DecodeError::Malformed("a list of range removals"));
+    }
     Ok(ObjectDelta { entries, removals })
 }
 
@@ -207,6 +210,12 @@ fn take_entry_delta(body: &mut Decoder<'_>) -> Result<EntryDelta, DecodeError> {
             let floors = body.list("floors", 3, |body| {
                 Ok(Floor { birth: body.varint()?, amounts: take_amounts(body)? })
             })?;
+            // Ascending: a join looks for each of one list in the other.
+            let in_order = raised.is_sorted_by(|a, b| a.birth < b.birth)
+                && floors.is_sorted_by(|a, b| a.birth < b.birth);
+            if !in_order {
+                return Err(DecodeError::Malformed("a list of cells"));
+            }
             Ok(EntryDelta::Cells { raised, floors })
         }
         _ => Err(DecodeError::Malformed("a change")),

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use coppice_crdt::{ActorId, CrdtType, EntryDelta, EntryKey, ObjectDelta, Part, VersionVector};
+use coppice_crdt::{
+    ActorId, CrdtType, Dot, EntryDelta, EntryKey, ObjectDelta, Part, VersionVector,
+};
 
 /// An object's key: 1 to 512 bytes of UTF-8.
 pub type ObjectKey = Arc<str>;
@@ -59,7 +61,8 @@ impl Unit {
     /// How many writes this unit holds.
     #[must_use]
     pub fn writes(&self) -> u64 {
-        self.covers.iter().map(|cover| cover.upto - cover.after).sum()
+        let runs = self.covers.iter().map(|cover| cover.upto.saturating_sub(cover.after));
+        runs.fold(0, u64::saturating_add)
     }
 
     /// Joins a later unit of the same log into this one: the coalescing of a
@@ -80,8 +83,9 @@ impl Unit {
         }
     }
 
-    /// Checks what a peer sent: that runs are runs, keys are keys, and that each
-    /// change has the shape that its entry has in a group of `crdt_type`.
+    /// Checks what a peer sent: that runs are runs, keys are keys, that each
+    /// change has the shape that its entry has in a group of `crdt_type`, and that
+    /// what it adds was added by one of its writes.
     ///
     /// # Errors
     ///
@@ -100,8 +104,35 @@ impl Unit {
             if !delta.entries.iter().all(|(name, change)| fits(crdt_type, name, change)) {
                 return Err(DamagedUnit("a change does not fit the group's type"));
             }
+            if !delta.entries.iter().all(|(name, change)| self.wrote(name, change)) {
+                return Err(DamagedUnit("a change is none of its writes"));
+            }
         }
         Ok(())
+    }
+
+    /// Whether everything that `change` adds stands under a write of this unit.
+    /// Otherwise the state would hold what no vector here covers.
+    fn wrote(&self, name: &EntryKey, change: &EntryDelta) -> bool {
+        let within = |dot: &Dot| {
+            let at = self.covers.binary_search_by_key(&dot.actor, |cover| cover.actor);
+            at.is_ok_and(|at| self.covers[at].after < dot.n && dot.n <= self.covers[at].upto)
+        };
+        match change {
+            EntryDelta::Dots { added, .. } => added.iter().all(within),
+            EntryDelta::Versions { written, .. } => {
+                written.iter().all(|version| within(&version.dot))
+            }
+            EntryDelta::Cells { raised, .. } => name.owner().is_some_and(|owner| {
+                raised.iter().all(|raise| within(&Dot::new(owner, raise.last)))
+            }),
+        }
+    }
+
+    /// Whether all that its large removals saw is covered by `vector`.
+    pub(crate) fn removals_are_covered_by(&self, vector: &VersionVector) -> bool {
+        let removals = self.objects.values().flat_map(|delta| &delta.removals);
+        removals.into_iter().all(|removal| removal.context.is_covered_by(vector))
     }
 }
 

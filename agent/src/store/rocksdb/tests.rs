@@ -1,5 +1,7 @@
 //! Opening, refusing, failing and coming back.
 
+mod disk_full;
+
 use std::{fs, path::PathBuf};
 
 use tempfile::TempDir;

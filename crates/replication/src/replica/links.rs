@@ -36,8 +36,8 @@ pub(super) struct Link {
     frames_taken: u64,
     frame_end: VersionVector,
     epoch: u32,
-    /// A unit of this link was dropped, or waits, since then.
-    gap_since_ms: Option<u64>,
+    /// Since when a unit of this link is missing because there was no room to keep it.
+    dropped_since_ms: Option<u64>,
     // What the peer was last told.
     told_frames: u64,
     told_seen: VersionVector,
@@ -81,7 +81,7 @@ impl Replica {
             frames_taken: 0,
             frame_end: VersionVector::new(),
             epoch: 0,
-            gap_since_ms: None,
+            dropped_since_ms: None,
             told_frames: 0,
             told_seen: self.visible.clone(),
             told_durable: self.durable.clone(),
@@ -231,14 +231,16 @@ impl Replica {
         let (next_seq, interval_ms) = (self.log.next_seq(), self.settings.interval_ms);
         let Some(link) = self.links.get_mut(&id) else { return };
         if now.steady_ms >= link.next_round_ms {
-            link.next_round_ms = now.steady_ms + interval_ms;
+            link.next_round_ms = now.steady_ms.saturating_add(interval_ms);
             link.send_before = next_seq;
         }
         if let Some(progress) = &mut link.progress {
             progress.release_held(now.steady_ms);
         }
         let idle_ms = now.steady_ms.saturating_sub(link.told_ms);
-        let news = link.told_seen != self.visible || link.told_durable != self.durable;
+        let news = link.told_seen != self.visible
+            || link.told_durable != self.durable
+            || link.told_frames != link.frames_taken;
         let greeted = link.opening.is_some();
         if greeted && (idle_ms >= HEARTBEAT_MS || (news && idle_ms >= IDLE_ACK_MS)) {
             self.answer(id, now);

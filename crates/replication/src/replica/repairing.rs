@@ -166,6 +166,9 @@ impl Replica {
                 && entries.is_sorted_by(|a, b| a.0 < b.0)
                 && entries.iter().all(|(name, _)| name_fits(crdt_type, name))
         });
+        let own = self.identity.opening;
+        let claims_own_writes = part.vector.get(&own) > self.seen().get(&own);
+        let goes_on = part.to.is_none() || part.from < part.to;
         let Some(session) = &mut self.repairing.session else { return };
         if session.source != link {
             return;
@@ -174,7 +177,7 @@ impl Replica {
             && session.range == part.range
             && session.from == part.from
             && session.vector.as_ref().is_none_or(|vector| *vector == part.vector);
-        if !fits || !asked {
+        if !fits || !asked || !goes_on || claims_own_writes {
             return self.close(link, CloseReason::DamagedUnit);
         }
         if session.vector.is_none() {
@@ -203,12 +206,22 @@ impl Replica {
         }
     }
 
+    /// The state may have changed since the listing was made.
+    pub(super) fn forget_listing(&mut self) {
+        if let Some(session) = &mut self.repairing.session {
+            session.local = None;
+        }
+    }
+
     /// Joins a piece of the part at hand. Waits until earlier changes are sealed.
     pub(super) fn merge_part(&mut self, now: Now) -> Result<bool, Missing> {
         let Some(session) = &self.repairing.session else { return Ok(false) };
         let Some(part) = &session.part else { return Ok(false) };
         if self.set.is_dirty() || !self.pending.is_empty() {
-            return Ok(false); // The listing below is of what is committed.
+            // The listing is of what is committed: what is changed meanwhile
+            // may not be in it.
+            self.forget_listing();
+            return Ok(false);
         }
         let Some(local) = &session.local else {
             let (range, from, to) = (part.range, part.from.clone(), part.to.clone());

@@ -26,6 +26,7 @@ pub(in crate::replica) struct Waiting {
     pub(super) base: VersionVector,
     pub(super) unit: Unit,
     pub(super) bytes: usize,
+    pub(super) since_ms: u64,
 }
 
 impl Replica {
@@ -48,24 +49,40 @@ impl Replica {
         state.peer_says_too_old = false;
         let runs_follow_base =
             delta.unit.covers.iter().all(|cover| cover.after <= base.get(&cover.actor));
-        if !runs_follow_base || delta.unit.check(self.identity.crdt_type).is_err() {
+        let removals_follow = delta.unit.removals_are_covered_by(&state.frame_end);
+        let damaged = !runs_follow_base
+            || !removals_follow
+            || delta.unit.check(self.identity.crdt_type).is_err()
+            || self.claims_own_writes(&delta.unit);
+        if damaged {
             return self.close(link, CloseReason::DamagedUnit);
         }
-        self.counters.deltas_received += delta.unit.writes();
+        let received = &mut self.counters.deltas_received;
+        *received = received.saturating_add(delta.unit.writes());
         if base.is_covered_by(self.seen()) {
             self.inbox.push_back((link, delta.unit, base));
         } else {
-            self.keep_waiting(Waiting { link, base, unit: delta.unit, bytes }, now);
+            let since_ms = now.steady_ms;
+            self.keep_waiting(Waiting { link, base, unit: delta.unit, bytes, since_ms });
         }
     }
 
-    fn keep_waiting(&mut self, waiting: Waiting, now: Now) {
-        if let Some(state) = self.links.get_mut(&waiting.link) {
-            state.gap_since_ms.get_or_insert(now.steady_ms);
-        }
+    /// Whether a unit holds writes of this opening that it never made: nobody
+    /// else can have made them, and the next write would use a dot twice.
+    fn claims_own_writes(&self, unit: &Unit) -> bool {
+        let own = self.identity.opening;
+        let made = self.seen().get(&own);
+        unit.covers.iter().any(|cover| cover.actor == own && cover.upto > made)
+    }
+
+    fn keep_waiting(&mut self, waiting: Waiting) {
         let full = self.waiting.len() >= WAITING_UNITS
             || self.waiting_bytes + waiting.bytes > WAITING_BYTES;
-        if !full {
+        if full {
+            if let Some(state) = self.links.get_mut(&waiting.link) {
+                state.dropped_since_ms.get_or_insert(waiting.since_ms);
+            }
+        } else {
             self.waiting_bytes += waiting.bytes;
             self.waiting.push_back(waiting);
         }
@@ -90,7 +107,7 @@ impl Replica {
         };
         if !base.is_covered_by(self.seen()) {
             let bytes = 64 * unit.objects.len();
-            self.keep_waiting(Waiting { link, base, unit, bytes }, now);
+            self.keep_waiting(Waiting { link, base, unit, bytes, since_ms: now.steady_ms });
             return Ok(true);
         }
         if unit.is_covered_by(self.seen()) {
@@ -105,7 +122,8 @@ impl Replica {
         self.observe_stamps(&unit, now);
         let before = self.seen().clone();
         self.raise_seen(&unit);
-        self.counters.deltas_merged += self.seen().count_beyond(&before);
+        let merged = self.seen().count_beyond(&before);
+        self.counters.deltas_merged = self.counters.deltas_merged.saturating_add(merged);
         self.pending.push(LogItem::Unit(unit));
         self.retry_waiting();
         Ok(true)
@@ -153,20 +171,21 @@ impl Replica {
 
     /// A unit that waits too long, or had to be dropped, makes its sender begin again.
     pub(super) fn mend_gap(&mut self, id: LinkId, now: Now) {
-        let waits = self.waiting.iter().any(|waiting| waiting.link == id);
+        let waiting = self.waiting.iter().filter(|waiting| waiting.link == id);
+        let waiting_since_ms = waiting.map(|waiting| waiting.since_ms).min();
         let visible = self.visible.clone();
         let under_repair = self.is_under_repair();
         let Some(link) = self.links.get_mut(&id) else { return };
-        let Some(since) = link.gap_since_ms else { return };
-        if now.steady_ms.saturating_sub(since) < GAP_MS || under_repair {
+        if link.frame_end.is_covered_by(&visible) {
+            link.dropped_since_ms = None; // It came another way.
+        }
+        let since_ms = waiting_since_ms.into_iter().chain(link.dropped_since_ms).min();
+        let overdue = since_ms.is_some_and(|since| now.steady_ms.saturating_sub(since) >= GAP_MS);
+        if !overdue || under_repair {
             return;
         }
-        link.gap_since_ms = None;
-        let covered = link.frame_end.is_covered_by(&visible);
-        if !waits && covered {
-            return;
-        }
-        link.epoch += 1;
+        link.dropped_since_ms = None;
+        link.epoch = link.epoch.wrapping_add(1);
         link.frame_end = VersionVector::new();
         let want = Want { epoch: link.epoch, vector: visible };
         self.waiting.retain(|waiting| waiting.link != id);

@@ -159,8 +159,8 @@ impl Replica {
             trimmed = self.log.trim_covered(&here, pinned);
         }
         let room = if pinned == u64::MAX { 1 } else { 2 };
-        let oldest_ms = now.wall_ms.saturating_sub(self.settings.log_age_ms * room);
-        let capped = self.log.trim_to_caps(self.settings.log_bytes * room, oldest_ms);
+        let oldest_ms = now.wall_ms.saturating_sub(self.settings.log_age_ms.saturating_mul(room));
+        let capped = self.log.trim_to_caps(self.settings.log_bytes.saturating_mul(room), oldest_ms);
         let Some(new_first) = capped.or(trimmed) else { return };
         self.counters.trims += 1;
         let gone = (first..new_first).map(|seq| (RecordKey::Log(seq), None));

@@ -1,0 +1,92 @@
+//! From a command line to an exit code.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use coppice_api::AgentConfig;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Args, Command};
+use crate::config::{self, ConfigSource};
+use crate::store::rocksdb::{RocksSettings, RocksStore};
+use crate::store::{Store, StoreError};
+use crate::{run, shutdown, telemetry};
+
+/// Parses, runs, and says how it ended: 0 well, 1 not, 64 for a wrong command line.
+#[must_use]
+pub fn main(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match Args::read(command_line) {
+        Ok(args) => args,
+        Err(nothing) => {
+            nothing.print();
+            return ExitCode::from(nothing.exit_code());
+        }
+    };
+    match &args.command {
+        None => serve(args, open_rocksdb),
+        Some(Command::CheckConfig { file }) => check_config(file),
+        Some(Command::Snapshot { .. }) => {
+            complain("snapshot: not offered by this version");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves over a store that `open` opens, until a signal.
+pub fn serve<S: Store>(
+    args: Args,
+    open: impl FnOnce(&AgentConfig) -> Result<S, StoreError>,
+) -> ExitCode {
+    let source = ConfigSource { source: args.source, overrides: args.overrides };
+    let config = match config::load(&source) {
+        Ok(config) => config,
+        Err(error) => return complain(&error.to_string()),
+    };
+    if let Err(error) = telemetry::init_logs(config.log.level, config.log.format) {
+        return complain(&error.to_string());
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&format!("cannot start threads: {error}")),
+    };
+    let stop = CancellationToken::new();
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = run::run((source, config), open, stop.clone()) => ended.map_err(|error| error.to_string()),
+            failed = shutdown::on_signal(stop.clone()) => Err(match failed {
+                Ok(()) => "the signal handler ended".to_owned(),
+                Err(error) => format!("no signal handler: {error}"),
+            }),
+        }
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&error),
+    }
+}
+
+/// Opens the store in the configuration's data folder.
+///
+/// # Errors
+///
+/// As [`RocksStore::open`].
+pub fn open_rocksdb(config: &AgentConfig) -> Result<RocksStore, StoreError> {
+    RocksStore::open(&config.data_dir, &RocksSettings::default())
+}
+
+fn check_config(file: &std::path::Path) -> ExitCode {
+    let source = crate::args::Source { config: Some(file.to_owned()), group: Vec::new() };
+    match config::load(&ConfigSource { source, ..ConfigSource::default() }) {
+        Ok(config) => {
+            complain(&format!("{}: good, {} group(s)", file.display(), config.groups.len()));
+            ExitCode::SUCCESS
+        }
+        Err(error) => complain(&error.to_string()),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "what a command has to say to who called it")]
+fn complain(message: &str) -> ExitCode {
+    eprintln!("coppice-agent: {message}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,362 @@
+//! The executor of replicas: all groups of an agent over one store.
+//!
+//! Inputs are gathered, one commit makes them durable, and only then effects
+//! come out, one at a time and in order: an answer, a frame, a closed link. The
+//! caller decides when to stop between two of them, which is how a simulation
+//! crashes an agent between any two effects; the agent's writer thread runs the
+//! same code over RocksDB.
+//!
+//! One durable point: nothing a commit holds leaves before [`Engine::commit`]
+//! returned. After a failed commit the engine is of no use: the caller answers
+//! open tickets with "outcome unknown", reopens the store and opens a new
+//! engine, whose replicas are new openings.
+//!
+//! No clock, no randomness, no threads: the caller brings time and random bits.
+
+mod effect;
+mod group;
+mod open;
+mod serving;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+
+use coppice_replication::{LinkId, Missing, Now};
+
+pub use effect::Effect;
+pub use group::{GroupFigures, GroupSettings};
+pub use open::{OpenError, Opening, StoreIdentity};
+
+use crate::records::RecordError;
+use crate::replica_task::{Precondition, SubmitError, WriteAnswer, WriteRequest};
+use crate::store::keys::{self, Slot};
+use crate::store::{Batch, Durability, Reader, Store, StoreError};
+use group::Group;
+
+/// What the working set of a group may hold between commits.
+const CACHED_OBJECTS: usize = 16_384;
+
+/// Received units joined in one commit, so that answers do not wait for long.
+const STEPS_PER_COMMIT: usize = 256;
+
+/// Expired registers purged in one tick.
+const PURGES_PER_TICK: usize = 256;
+
+/// The durability of a group's own writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupDurability {
+    /// On disk before the answer.
+    Always,
+    /// Written before the answer, on disk within the interval.
+    Interval {
+        /// Milliseconds between two syncs, while there is something to sync.
+        milliseconds: u64,
+    },
+    /// Written before the answer; the operating system decides.
+    None,
+}
+
+/// Why the engine cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record is damaged.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// All groups of an agent, over one store.
+///
+/// `T` is what the caller knows an open request by.
+pub struct Engine<S: Store, T> {
+    store: S,
+    opening: Opening,
+    groups: BTreeMap<Slot, Group<<S::Reader as Reader>::Snapshot>>,
+    by_link: BTreeMap<LinkId, Slot>,
+    answers: Vec<(T, Result<WriteAnswer, SubmitError>)>,
+    effects: VecDeque<Effect<T>>,
+    batch: Batch,
+    unsynced_since_ms: Option<u64>,
+}
+
+impl<S: Store, T> fmt::Debug for Engine<S, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("opening", &self.opening).finish_non_exhaustive()
+    }
+}
+
+impl<S: Store, T> Engine<S, T> {
+    /// The store, for reading.
+    pub const fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// Ends the engine and gives the store back.
+    pub fn into_store(self) -> S {
+        self.store
+    }
+
+    /// The groups served, by slot.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.groups.keys().copied()
+    }
+
+    /// What a group looks like.
+    pub fn figures(&self, slot: Slot, now: Now) -> Option<GroupFigures> {
+        self.groups.get(&slot).map(|group| group.figures(now))
+    }
+
+    /// Takes new settings of a group.
+    pub fn set_settings(&mut self, slot: Slot, settings: GroupSettings) {
+        if let Some(group) = self.groups.get_mut(&slot) {
+            group.set_settings(settings);
+        }
+    }
+
+    /// Stops serving a group; its records stay.
+    pub fn remove_group(&mut self, slot: Slot) {
+        self.groups.remove(&slot);
+        self.by_link.retain(|_, of| *of != slot);
+    }
+
+    /// Carries out a write. Its answer is an effect of the next commit.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails: the engine cannot go on.
+    pub fn submit(
+        &mut self,
+        slot: Slot,
+        request: &WriteRequest,
+        ticket: T,
+        now: Now,
+    ) -> Result<(), EngineError> {
+        let Some(group) = self.groups.get_mut(&slot) else {
+            self.answers.push((ticket, Err(SubmitError::GroupGone)));
+            return Ok(());
+        };
+        let answer = loop {
+            match group.write(request, now) {
+                Ok(answer) => break answer,
+                Err(Missing(read)) => group.load(&self.store, &read)?,
+            }
+        };
+        self.answers.push((ticket, answer));
+        Ok(())
+    }
+
+    /// A connection to a peer of a group is up.
+    pub fn link_up(&mut self, slot: Slot, link: LinkId, dialled: bool, now: Now) {
+        if let Some(group) = self.groups.get_mut(&slot) {
+            self.by_link.insert(link, slot);
+            group.replica.link_up(link, dialled, now);
+        }
+    }
+
+    /// A connection is down.
+    pub fn link_down(&mut self, link: LinkId) {
+        if let Some(slot) = self.by_link.remove(&link) {
+            if let Some(group) = self.groups.get_mut(&slot) {
+                group.replica.link_down(link);
+            }
+        }
+    }
+
+    /// A frame came over a link.
+    pub fn receive(&mut self, link: LinkId, frame: &[u8], now: Now) {
+        let slot = self.by_link.get(&link);
+        if let Some(group) = slot.and_then(|slot| self.groups.get_mut(slot)) {
+            group.replica.receive(link, frame, now);
+        }
+    }
+
+    /// All that is in a group's log is to be sent now.
+    pub fn sync_now(&mut self, slot: Slot) {
+        if let Some(group) = self.groups.get_mut(&slot) {
+            group.replica.sync_now();
+        }
+    }
+
+    /// Lets time pass; to be called every 50 ms or so.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails: the engine cannot go on.
+    pub fn tick(&mut self, now: Now) -> Result<(), EngineError> {
+        for group in self.groups.values_mut() {
+            group.replica.tick(now);
+            for (deadline_ms, key) in
+                group.records(&self.store).expired(now.wall_ms, PURGES_PER_TICK)?
+            {
+                while let Err(Missing(read)) = group.replica.purge(&key, deadline_ms, now) {
+                    group.load(&self.store, &read)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether received changes wait to be joined.
+    pub fn has_work(&self) -> bool {
+        self.groups.values().any(|group| group.replica.has_work())
+    }
+
+    /// Joins what was received, writes everything in one batch, and fsyncs if
+    /// any of it asks for that. From then on its effects may leave.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails: which of the batch is there is unknown, and the
+    /// engine cannot go on. [`Engine::abandon`] gives the open tickets.
+    pub fn commit(&mut self, now: Now) -> Result<(), EngineError> {
+        self.batch.clear();
+        let mut sync = false;
+        for (&slot, group) in &mut self.groups {
+            group.join_received(&self.store, now)?;
+            let writes = group.replica.seal(now);
+            sync |= !writes.is_empty() && group.settings.durability == GroupDurability::Always;
+            for (key, value) in writes {
+                let (table, key) = keys::record(slot, &key);
+                match value {
+                    Some(value) => self.batch.put(table, &key, &value),
+                    None => self.batch.delete(table, &key),
+                }
+            }
+        }
+        if !self.batch.is_empty() {
+            let durability = if sync { Durability::Sync } else { Durability::NoSync };
+            self.store.commit(&self.batch, durability)?;
+            self.unsynced_since_ms =
+                if sync { None } else { self.unsynced_since_ms.or(Some(now.steady_ms)) };
+        }
+        for group in self.groups.values_mut() {
+            group.committed(sync, now);
+        }
+        self.release(now);
+        self.sync_if_due(now)
+    }
+
+    /// Puts on disk what was committed, if an interval says so.
+    fn sync_if_due(&mut self, now: Now) -> Result<(), EngineError> {
+        let Some(since) = self.unsynced_since_ms else { return Ok(()) };
+        let intervals = self.groups.values().filter_map(|group| match group.settings.durability {
+            GroupDurability::Interval { milliseconds } => Some(milliseconds),
+            GroupDurability::Always | GroupDurability::None => None,
+        });
+        if intervals.min().is_some_and(|interval| now.steady_ms.saturating_sub(since) >= interval) {
+            self.sync(now)?;
+        }
+        Ok(())
+    }
+
+    /// Puts all that was committed on disk.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails: the engine cannot go on.
+    pub fn sync(&mut self, now: Now) -> Result<(), EngineError> {
+        self.store.sync()?;
+        self.unsynced_since_ms = None;
+        for group in self.groups.values_mut() {
+            group.replica.mark_durable(now);
+        }
+        Ok(())
+    }
+
+    /// Queues the effects of what is committed by now.
+    fn release(&mut self, _now: Now) {
+        for (ticket, answer) in self.answers.drain(..) {
+            self.effects.push_back(Effect::Answer(ticket, answer));
+        }
+        let (effects, by_link) = (&mut self.effects, &mut self.by_link);
+        for group in self.groups.values_mut() {
+            group.queue_outputs(|effect| {
+                if let Effect::Close(link, _) = &effect {
+                    by_link.remove(link);
+                }
+                effects.push_back(effect);
+            });
+        }
+    }
+
+    /// The next thing to do for the outside. `has_room` tells whether a link
+    /// takes another frame; frames that can be made later wait for room.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails: the engine cannot go on.
+    pub fn next_effect(
+        &mut self,
+        has_room: &dyn Fn(LinkId) -> bool,
+        now: Now,
+    ) -> Result<Option<Effect<T>>, EngineError> {
+        loop {
+            match self.effects.pop_front() {
+                Some(Effect::Read(step)) => self.serve(step)?,
+                Some(effect) => return Ok(Some(effect)),
+                None => {
+                    if !self.pump(has_room, now)? {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes one more frame of deltas for each link that wants and takes one.
+    fn pump(
+        &mut self,
+        has_room: &dyn Fn(LinkId) -> bool,
+        now: Now,
+    ) -> Result<bool, EngineError> {
+        let mut progressed = false;
+        for group in self.groups.values_mut() {
+            for (link, seq) in group.replica.wanted_records() {
+                if !has_room(link) {
+                    continue;
+                }
+                let records = group.records(&self.store);
+                let read = records.log(seq, coppice_replication::FRAME_BYTES)?;
+                let read: Vec<_> = read.into_iter().map(|(seq, record, _)| (seq, record)).collect();
+                if read.is_empty() {
+                    continue;
+                }
+                group.replica.supply_records(link, &read, now);
+                progressed = true;
+            }
+        }
+        self.release(now);
+        Ok(progressed)
+    }
+
+    /// The tickets whose outcome is unknown after a failed commit; the engine is
+    /// to be dropped.
+    pub fn abandon(&mut self) -> Vec<T> {
+        let answered = self.effects.drain(..).filter_map(|effect| match effect {
+            Effect::Answer(ticket, _) => Some(ticket),
+            _ => None,
+        });
+        let mut tickets: Vec<T> = answered.collect();
+        tickets.extend(self.answers.drain(..).map(|(ticket, _)| ticket));
+        tickets
+    }
+
+    /// Who this opening of the store is.
+    pub const fn opening(&self) -> &Opening {
+        &self.opening
+    }
+}
+
+/// Whether a precondition holds for an object with this etag (`None`: absent).
+fn holds(precondition: &Precondition, etag: Option<&str>) -> bool {
+    match precondition {
+        Precondition::Matches(any) if any.is_empty() => etag.is_some(),
+        Precondition::Matches(any) => etag.is_some_and(|etag| any.iter().any(|one| one == etag)),
+        Precondition::MatchesNone(any) if any.is_empty() => etag.is_none(),
+        Precondition::MatchesNone(none) => {
+            etag.is_none_or(|etag| none.iter().all(|one| one != etag))
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! One group of an engine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use coppice_crdt::{CrdtType, Entries, Header, Operation, VersionVector};
+use coppice_replication::{
+    Counters, LinkId, MemberView, Missing, Now, ObjectKey, Output, Read, Replica, ReplicaSettings,
+    Submission, SubmitRefusal, Totals, WriteLimits,
+};
+
+use super::effect::{Effect, Serve, ServingStep};
+use super::{
+    CACHED_OBJECTS, EngineError, GroupDurability, STEPS_PER_COMMIT, holds,
+};
+use crate::etag::EtagText;
+use crate::records::{GroupRecords, RecordError};
+use crate::replica_task::{Precondition, SubmitError, WriteAnswer, WriteRequest, Written};
+use crate::store;
+use crate::store::keys::Slot;
+
+/// What a group may keep, how safe and how fast it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupSettings {
+    /// Of the replica.
+    pub replica: ReplicaSettings,
+    /// Of local writes.
+    pub limits: WriteLimits,
+    /// When writes are on disk.
+    pub durability: GroupDurability,
+}
+
+/// What a group looks like.
+#[derive(Clone, Debug)]
+pub struct GroupFigures {
+    /// What is committed here.
+    pub vector: VersionVector,
+    /// Whether its peers still fill it.
+    pub bootstrapping: bool,
+    /// Whether its first exchange is done.
+    pub started: bool,
+    /// Objects and entries.
+    pub totals: Totals,
+    /// Bytes of the arrival log.
+    pub log_bytes: u64,
+    /// Actors that the vector lists.
+    pub actors: usize,
+    /// The other members.
+    pub members: Vec<MemberView>,
+    /// Counts since it was opened.
+    pub counters: Counters,
+    /// The sum of its range digests.
+    pub digest: u128,
+}
+
+pub(super) struct Group<Snapshot> {
+    pub(super) slot: Slot,
+    pub(super) replica: Replica,
+    pub(super) settings: GroupSettings,
+    pub(super) crdt_type: CrdtType,
+    pub(super) serving: BTreeMap<LinkId, (Snapshot, VersionVector)>,
+}
+
+impl<Snapshot> Group<Snapshot> {
+    pub(super) fn records<'a, R: store::Read>(&self, store: &'a R) -> GroupRecords<'a, R> {
+        GroupRecords { store, slot: self.slot }
+    }
+
+    pub(super) fn set_settings(&mut self, settings: GroupSettings) {
+        self.settings = settings;
+        self.replica.set_settings(settings.replica);
+    }
+
+    pub(super) fn figures(&self, now: Now) -> GroupFigures {
+        GroupFigures {
+            vector: self.replica.visible().clone(),
+            bootstrapping: self.replica.is_bootstrapping(now),
+            started: self.replica.has_started(now),
+            totals: self.replica.totals(),
+            log_bytes: self.replica.log_bytes(),
+            actors: self.replica.visible().len(),
+            members: self.replica.members(),
+            counters: *self.replica.counters(),
+            digest: self.replica.digest(),
+        }
+    }
+
+    /// Carries out one request; its answer may be told once it is committed.
+    pub(super) fn write(
+        &mut self,
+        request: &WriteRequest,
+        now: Now,
+    ) -> Result<Result<WriteAnswer, SubmitError>, Missing> {
+        let incomplete = self.replica.is_bootstrapping(now);
+        if let Some(precondition) = &request.precondition {
+            if incomplete && !request.allow_incomplete {
+                return Ok(Err(SubmitError::Bootstrapping));
+            }
+            if let Some(etag) = self.failed_precondition(request, precondition, now)? {
+                return Ok(Err(SubmitError::PreconditionFailed { etag }));
+            }
+        }
+        let operations: Vec<(ObjectKey, Operation)> = request
+            .operations
+            .iter()
+            .map(|keyed| (Arc::clone(&keyed.key), keyed.operation.clone()))
+            .collect();
+        let submission = Submission { operations: &operations, limits: self.settings.limits };
+        let outcomes = match self.replica.submit(submission, now)? {
+            Ok(outcomes) => outcomes,
+            Err(refusal) => return Ok(Err(self.refused(refusal))),
+        };
+        let mut results = Vec::with_capacity(outcomes.len());
+        for (outcome, (key, _)) in outcomes.into_iter().zip(&operations) {
+            let header = self.header(key)?.filter(Header::exists);
+            results.push(Written { outcome, header });
+        }
+        Ok(Ok(WriteAnswer { results, incomplete }))
+    }
+
+    fn header(&mut self, key: &ObjectKey) -> Result<Option<Header>, Missing> {
+        self.replica.working_set().object(key)?.header()
+    }
+
+    /// The etag of the object if the precondition does not hold for it.
+    fn failed_precondition(
+        &mut self,
+        request: &WriteRequest,
+        precondition: &Precondition,
+        now: Now,
+    ) -> Result<Option<Option<String>>, Missing> {
+        let Some(first) = request.operations.first() else { return Ok(None) };
+        let object = self.replica.working_set().object(&first.key)?;
+        let exists = coppice_crdt::query::exists(&object, now.wall_ms)?;
+        let header = object.header()?.filter(|_| exists);
+        let etag = header.map(|header| EtagText::new(header.etag).to_string());
+        Ok((!holds(precondition, etag.as_deref())).then_some(etag))
+    }
+
+    fn refused(&self, refusal: SubmitRefusal) -> SubmitError {
+        let limits = self.settings.limits;
+        match refusal {
+            SubmitRefusal::Operation { index, refusal } => SubmitError::Refused { index, refusal },
+            SubmitRefusal::TooManyObjects => SubmitError::LimitReached {
+                what: "objects",
+                setting: "objects",
+                limit: limits.objects,
+            },
+            SubmitRefusal::TooManyElements => SubmitError::LimitReached {
+                what: "elements",
+                setting: "elements",
+                limit: limits.elements,
+            },
+            SubmitRefusal::UnitTooLarge(bytes) => SubmitError::UnitTooLarge { bytes },
+        }
+    }
+
+    /// Loads what the replica said is missing.
+    pub(super) fn load<R: store::Read>(
+        &mut self,
+        store: &R,
+        read: &Read,
+    ) -> Result<(), RecordError> {
+        let records = GroupRecords { store, slot: self.slot };
+        let set = self.replica.working_set();
+        match read {
+            Read::Object(key) => {
+                let record = records.object(set.range_of(key), key)?;
+                set.supply_object(key, record);
+            }
+            Read::Entry(key, name) => {
+                let entry = records.entry(set.range_of(key), key, name)?;
+                set.supply_entry(key, name.clone(), entry);
+            }
+            Read::Field(key, name) => {
+                let field = records.field(set.range_of(key), key, name)?;
+                set.supply_field(key, name, field);
+            }
+            Read::Scan(key, range) => {
+                let entries = records.scan((set.range_of(key), key), range, usize::MAX)?;
+                set.supply_scan(key, range.clone(), entries);
+            }
+            Read::Listing { range, from, to, limit } => {
+                let bounds = (from.as_ref(), to.as_ref());
+                let listed = records.list_for_repair(*range, bounds, *limit)?;
+                for (key, record) in listed.objects {
+                    set.supply_object(&key, Some(record));
+                }
+                for (key, name, entry) in listed.entries {
+                    set.supply_entry(&key, name, Some(entry));
+                }
+                self.replica.supply_listing(listed.listing);
+            }
+        }
+        Ok(())
+    }
+
+    /// Joins received changes, up to a bound.
+    pub(super) fn join_received<R: store::Read>(
+        &mut self,
+        store: &R,
+        now: Now,
+    ) -> Result<(), EngineError> {
+        let mut steps = 0;
+        while steps < STEPS_PER_COMMIT {
+            match self.replica.step(now) {
+                Ok(true) => steps += 1,
+                Ok(false) => break,
+                Err(Missing(read)) => self.load(store, &read)?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn committed(&mut self, synced: bool, now: Now) {
+        let synced = synced || self.settings.durability == GroupDurability::None;
+        self.replica.committed(synced, now);
+        let set = self.replica.working_set();
+        if set.len() > CACHED_OBJECTS {
+            set.clear();
+        }
+    }
+
+    pub(super) fn queue_outputs<T>(&mut self, mut queue: impl FnMut(Effect<T>)) {
+        let slot = self.slot;
+        for output in self.replica.take_outputs() {
+            queue(match output {
+                Output::Send(link, frame) => Effect::Send(link, frame),
+                Output::Close(link, reason) => Effect::Close(link, reason),
+                Output::OpenSnapshot(link) => {
+                    Effect::Read(ServingStep { slot, link, what: Serve::Open })
+                }
+                Output::ReadPart { link, range, from } => {
+                    Effect::Read(ServingStep { slot, link, what: Serve::Part { range, from } })
+                }
+                Output::DropSnapshot(link) => {
+                    Effect::Read(ServingStep { slot, link, what: Serve::Drop })
+                }
+            });
+        }
+    }
+}

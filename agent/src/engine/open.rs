@@ -1,0 +1,188 @@
+//! From a store to an engine: identity of the store, slots of groups, recovery.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use coppice_crdt::{ActorId, CrdtType};
+use coppice_replication::{
+    Decoder, DecodeError, Encoder, Identity, Now, Recovered, RecoveryError,
+};
+
+use super::group::{Group, GroupSettings};
+use super::{Engine, EngineError};
+use crate::records::{GroupRecords, RecordError};
+use crate::store::keys::{self, Slot};
+use crate::store::{Batch, Durability, KeyRange, Limit, Store, StoreError, Table, end_of_prefix};
+
+/// Log bytes read at once while recovering.
+const RECOVERY_BYTES: usize = 4 << 20;
+
+/// Who a store is, across its openings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreIdentity {
+    /// Drawn at random when the store was made. A copy of the disk has the same.
+    pub id: [u8; 16],
+    /// How often it was opened.
+    pub openings: u64,
+}
+
+/// Who an opening of a store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// The store.
+    pub store: StoreIdentity,
+    /// This opening, drawn at random: the actor of all that is written in it.
+    pub actor: ActorId,
+    /// The replica's name, for people.
+    pub name: Arc<str>,
+}
+
+/// Why an engine or a group did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record is damaged.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The store's own record is damaged.
+    #[error("the store's own record is damaged: {0}")]
+    Identity(DecodeError),
+    /// What is stored is not what this replica can go on from.
+    #[error("group {name}: {error}")]
+    Group {
+        /// The group's name.
+        name: String,
+        /// Why.
+        error: RecoveryError,
+    },
+}
+
+impl From<EngineError> for OpenError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Store(error) => Self::Store(error),
+            EngineError::Record(error) => Self::Record(error),
+        }
+    }
+}
+
+impl<S: Store, T> Engine<S, T> {
+    /// Opens a store: counts the opening and gives it an identity.
+    ///
+    /// `random` are 32 fresh random bytes: half for a new store's id, half for
+    /// this opening's actor.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails or its record is damaged. Nothing is served then.
+    pub fn open(mut store: S, name: Arc<str>, random: [u8; 32]) -> Result<Self, OpenError> {
+        let (fresh_store, fresh_actor) = random.split_at(16);
+        let mut id = [0; 16];
+        id.copy_from_slice(fresh_store);
+        let mut actor = [0; 16];
+        actor.copy_from_slice(fresh_actor);
+        let known = store.get(Table::Meta, keys::STORE)?;
+        let known = known.map(|bytes| StoreIdentity::decode(&bytes)).transpose();
+        let mut identity =
+            known.map_err(OpenError::Identity)?.unwrap_or(StoreIdentity { id, openings: 0 });
+        identity.openings += 1;
+        let mut batch = Batch::new();
+        batch.put(Table::Meta, keys::STORE, &identity.encode());
+        store.commit(&batch, Durability::Sync)?;
+        Ok(Self {
+            store,
+            opening: Opening { store: identity, actor: ActorId::from_bytes(actor), name },
+            groups: BTreeMap::new(),
+            by_link: BTreeMap::new(),
+            answers: Vec::new(),
+            effects: VecDeque::new(),
+            batch,
+            unsynced_since_ms: None,
+        })
+    }
+
+    /// Serves a group: recovers its replica, or begins an empty one.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails, records are damaged, or the group is stored with
+    /// another type.
+    pub fn add_group(
+        &mut self,
+        (name, id, crdt_type): (&str, [u8; 16], CrdtType),
+        settings: GroupSettings,
+        now: Now,
+    ) -> Result<Slot, OpenError> {
+        let slot = self.slot_of(&id)?;
+        let identity = Identity {
+            group_id: id,
+            crdt_type,
+            store: self.opening.store.id,
+            opening: self.opening.actor,
+            opening_number: self.opening.store.openings,
+            name: Arc::clone(&self.opening.name),
+        };
+        let failed = |error| OpenError::Group { name: name.to_owned(), error };
+        let records = GroupRecords { store: &self.store, slot };
+        let mut recovered =
+            Recovered::new(identity, records.head()?, records.repair()?).map_err(failed)?;
+        let mut seq = recovered.first_seq();
+        loop {
+            let page = records.log(seq, RECOVERY_BYTES)?;
+            let Some((last, _, _)) = page.last() else { break };
+            let next = last + 1;
+            for (at, record, bytes) in &page {
+                recovered.replay(*at, record, *bytes as u64).map_err(failed)?;
+            }
+            seq = next;
+        }
+        let replica = recovered.finish(settings.replica, now).map_err(failed)?;
+        let serving = BTreeMap::new();
+        self.groups.insert(slot, Group { slot, replica, settings, crdt_type, serving });
+        Ok(slot)
+    }
+
+    /// The slot of a group in this store; a new one if it has none.
+    fn slot_of(&mut self, id: &[u8; 16]) -> Result<Slot, OpenError> {
+        let at = keys::group(id);
+        let as_slot = |bytes: &[u8]| bytes.try_into().map(Slot::from_be_bytes).ok();
+        if let Some(slot) = self.store.get(Table::Meta, &at)?.and_then(|bytes| as_slot(&bytes)) {
+            return Ok(slot);
+        }
+        let end = end_of_prefix(keys::GROUPS);
+        let range = KeyRange { from: keys::GROUPS, to: end.as_deref() };
+        let known = self.store.scan(Table::Meta, range, Limit::NONE)?;
+        let slots = known.items.iter().filter_map(|(_, bytes)| as_slot(bytes));
+        let slot = slots.max().map_or(0, |last| last + 1);
+        let mut batch = Batch::new();
+        batch.put(Table::Meta, &at, &slot.to_be_bytes());
+        self.store.commit(&batch, Durability::Sync)?;
+        Ok(slot)
+    }
+}
+
+impl StoreIdentity {
+    fn encode(self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.byte(1);
+        out.fixed128(u128::from_be_bytes(self.id));
+        out.varint(self.openings);
+        let mut bytes = Vec::new();
+        out.finish_into(&mut bytes);
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut body = Decoder::new(bytes)?;
+        match body.byte()? {
+            1 => {
+                let identity = Self { id: body.array()?, openings: body.varint()? };
+                body.end()?;
+                Ok(identity)
+            }
+            version => Err(DecodeError::UnsupportedVersion(version)),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What the writer tells Prometheus.
+
+use std::sync::Mutex;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use coppice_replication::Counters;
+use prometheus::{
+    GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
+
+use crate::engine::GroupFigures;
+
+/// The writer's metrics; clones share them.
+#[derive(Clone, Debug)]
+pub struct WriterMetrics {
+    deltas_sent: IntCounterVec,
+    deltas_received: IntCounterVec,
+    deltas_merged: IntCounterVec,
+    digest_mismatches: IntCounterVec,
+    repairs: IntCounterVec,
+    trims: IntCounterVec,
+    purges: IntCounterVec,
+    peers: IntGaugeVec,
+    lag_deltas: IntGaugeVec,
+    lag_seconds: GaugeVec,
+    skew_seconds: GaugeVec,
+    objects: IntGaugeVec,
+    actors: IntGaugeVec,
+    log_bytes: IntGaugeVec,
+    commit_seconds: Histogram,
+    commit_operations: Histogram,
+    /// Frames taken from links.
+    pub(super) frames_received: IntCounter,
+    /// 1 while the store is failed and writes are refused.
+    pub(super) stopped: IntGauge,
+    last: Arc<Mutex<BTreeMap<String, Counters>>>,
+}
+
+impl WriterMetrics {
+    /// Registers them.
+    ///
+    /// # Errors
+    ///
+    /// If they are registered already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let made = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(made.clone()))?;
+            Ok::<_, prometheus::Error>(made)
+        };
+        let gauge = |name: &str, help: &str, labels: &[&str]| {
+            let made = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(made.clone()))?;
+            Ok::<_, prometheus::Error>(made)
+        };
+        let seconds = |name: &str, help: &str| {
+            let made = GaugeVec::new(Opts::new(name, help), &["group", "peer"])?;
+            registry.register(Box::new(made.clone()))?;
+            Ok::<_, prometheus::Error>(made)
+        };
+        let histogram = |name: &str, help: &str, buckets: Vec<f64>| {
+            let made = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
+            registry.register(Box::new(made.clone()))?;
+            Ok::<_, prometheus::Error>(made)
+        };
+        let frames_received =
+            IntCounter::new("coppice_frames_received_total", "Frames taken from peers.")?;
+        registry.register(Box::new(frames_received.clone()))?;
+        let stopped = IntGauge::new(
+            "coppice_writer_stopped",
+            "1 while the store is failed and writes are refused.",
+        )?;
+        registry.register(Box::new(stopped.clone()))?;
+        Ok(Self {
+            deltas_sent: counter("coppice_deltas_sent_total", "Writes sent to peers.", &["group"])?,
+            deltas_received: counter(
+                "coppice_deltas_received_total",
+                "Writes received from peers, known ones included.",
+                &["group"],
+            )?,
+            deltas_merged: counter(
+                "coppice_deltas_merged_total",
+                "Writes received from peers and joined.",
+                &["group"],
+            )?,
+            digest_mismatches: counter(
+                "coppice_digest_mismatches_total",
+                "Times a peer with the same vector had another digest.",
+                &["group"],
+            )?,
+            repairs: counter(
+                "coppice_repairs_total",
+                "Repairs by state, completed here or served to peers.",
+                &["group", "kind"],
+            )?,
+            trims: counter("coppice_log_trims_total", "Times the log was trimmed.", &["group"])?,
+            purges: counter("coppice_purges_total", "Expired registers removed.", &["group"])?,
+            peers: gauge("coppice_peers", "Other members, by state.", &["group", "state"])?,
+            lag_deltas: gauge(
+                "coppice_peer_lag_deltas",
+                "Writes that a peer has not reported to have.",
+                &["group", "peer"],
+            )?,
+            lag_seconds: seconds(
+                "coppice_peer_lag_seconds",
+                "How long ago a peer was last heard while it lacks writes.",
+            )?,
+            skew_seconds: seconds("coppice_hlc_skew_seconds", "A peer's wall clock ahead of ours.")?,
+            objects: gauge("coppice_objects", "Objects that exist.", &["group"])?,
+            actors: gauge("coppice_actors", "Actors in the vector, by state.", &["group", "state"])?,
+            log_bytes: gauge("coppice_log_bytes", "Bytes of the arrival log.", &["group"])?,
+            commit_seconds: histogram(
+                "coppice_commit_duration_seconds",
+                "Time of a commit that held local writes, fsync included.",
+                prometheus::exponential_buckets(0.000_05, 2.0, 16)?,
+            )?,
+            commit_operations: histogram(
+                "coppice_commit_operations",
+                "Local operations in one commit.",
+                prometheus::exponential_buckets(1.0, 2.0, 11)?,
+            )?,
+            frames_received,
+            stopped,
+            last: Arc::default(),
+        })
+    }
+
+    pub(super) fn committed(&self, operations: usize, took: Duration) {
+        self.commit_seconds.observe(took.as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "at most some thousands")]
+        self.commit_operations.observe(operations as f64);
+    }
+
+    pub(super) fn publish(&self, group: &str, figures: &GroupFigures) {
+        let gauge = |gauges: &IntGaugeVec, labels: &[&str], value: u64| {
+            gauges.with_label_values(labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+        };
+        gauge(&self.objects, &[group], figures.totals.objects);
+        gauge(&self.actors, &[group, "listed"], figures.actors as u64);
+        gauge(&self.log_bytes, &[group], figures.log_bytes);
+        let linked = figures.members.iter().filter(|view| view.member.link.is_some()).count();
+        gauge(&self.peers, &[group, "connected"], linked as u64);
+        gauge(&self.peers, &[group, "disconnected"], (figures.members.len() - linked) as u64);
+        for view in &figures.members {
+            let labels = [group, &*view.member.name];
+            gauge(&self.lag_deltas, &labels, view.lag_deltas);
+            #[expect(clippy::cast_precision_loss, reason = "a skew of years is still exact enough")]
+            let skew = view.member.skew_ms as f64 / 1e3;
+            self.skew_seconds.with_label_values(&labels).set(skew);
+        }
+        self.count(group, &figures.counters);
+    }
+
+    /// Lag in seconds: 0 for a peer that has everything.
+    pub(super) fn lag(&self, group: &str, peer: &str, seconds: f64) {
+        self.lag_seconds.with_label_values(&[group, peer]).set(seconds);
+    }
+
+    /// Adds what was counted since the last call; a replica opened anew counts
+    /// from 0.
+    fn count(&self, group: &str, counters: &Counters) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = last.insert(group.to_owned(), *counters).unwrap_or_default();
+        let add = |total: &IntCounterVec, labels: &[&str], now: u64, before: u64| {
+            let risen = if now >= before { now - before } else { now };
+            total.with_label_values(labels).inc_by(risen);
+        };
+        add(&self.deltas_sent, &[group], counters.deltas_sent, before.deltas_sent);
+        add(&self.deltas_received, &[group], counters.deltas_received, before.deltas_received);
+        add(&self.deltas_merged, &[group], counters.deltas_merged, before.deltas_merged);
+        add(
+            &self.digest_mismatches,
+            &[group],
+            counters.digest_mismatches,
+            before.digest_mismatches,
+        );
+        let (done, known) = (counters.repairs_completed, before.repairs_completed);
+        add(&self.repairs, &[group, "completed"], done, known);
+        add(&self.repairs, &[group, "served"], counters.repairs_served, before.repairs_served);
+        add(&self.trims, &[group], counters.trims, before.trims);
+        add(&self.purges, &[group], counters.purges, before.purges);
+    }
+}

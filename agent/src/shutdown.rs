@@ -1,0 +1,32 @@
+//! When to stop: SIGTERM or SIGINT; a second one ends the process at once.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// A token that the first SIGTERM or SIGINT cancels.
+///
+/// A second signal ends the process with exit code 1, for whoever does not want
+/// to wait for the hand-over. Runs until then; it must be called inside a runtime.
+///
+/// # Errors
+///
+/// If the system gives no signal handler.
+pub async fn on_signal(stop: CancellationToken) -> std::io::Result<()> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    for attempt in 0.. {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if attempt == 0 {
+            info!("a signal came: stopping");
+            stop.cancel();
+        } else {
+            warn!("a second signal came: ending at once");
+            std::process::exit(1);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! Where each record stands in the store: every key of every table, once.
+//!
+//! A group's records begin with its slot, a number that the store gave the
+//! group when it first held it. All numbers are big-endian, so that keys sort as
+//! what they name. In `Entries` the object's key is escaped (0x00 as 0x00 0xff)
+//! and ended by 0x00 0x01, so that objects sort there as they do in `Objects`.
+//!
+//! | table | key |
+//! |---|---|
+//! | `Meta` | `S`: the store · `G` group id: its slot · `H` slot: head · `R` slot: repair |
+//! | `Objects` | slot, range, object key |
+//! | `Entries` | slot, range, escaped object key, entry name (a field's summaries: the name's prefix and 0x00) |
+//! | `Log` | slot, sequence number |
+//! | `Deadlines` | slot, milliseconds, range, object key |
+
+use coppice_crdt::EntryKey;
+use coppice_replication::{ObjectId, Position, RecordKey};
+
+use super::Table;
+
+/// A group's number in this store.
+pub type Slot = u32;
+
+/// The key of the store's own record.
+pub const STORE: &[u8] = b"S";
+
+/// What keys of groups' slots begin with.
+pub const GROUPS: &[u8] = b"G";
+
+/// The key of a group's slot.
+#[must_use]
+pub fn group(id: &[u8; 16]) -> Vec<u8> {
+    [GROUPS, id].concat()
+}
+
+/// Where a group's record stands.
+#[must_use]
+pub fn record(slot: Slot, key: &RecordKey) -> (Table, Vec<u8>) {
+    match key {
+        RecordKey::Head => (Table::Meta, meta(b'H', slot)),
+        RecordKey::Repair => (Table::Meta, meta(b'R', slot)),
+        RecordKey::Object(id) => (Table::Objects, object(slot, id)),
+        RecordKey::Entry(id, name) => {
+            let mut key = entries_of(slot, id.range, &id.key);
+            key.extend(name.as_bytes());
+            (Table::Entries, key)
+        }
+        RecordKey::Field(id, name) => {
+            let mut key = entries_of(slot, id.range, &id.key);
+            key.extend(EntryKey::field_name_prefix(name));
+            key.push(0);
+            (Table::Entries, key)
+        }
+        RecordKey::Log(seq) => (Table::Log, log(slot, *seq)),
+        RecordKey::Deadline(ms, id) => {
+            let mut key = slot.to_be_bytes().to_vec();
+            key.extend(ms.to_be_bytes());
+            key.push(id.range);
+            key.extend(id.key.as_bytes());
+            (Table::Deadlines, key)
+        }
+    }
+}
+
+fn meta(tag: u8, slot: Slot) -> Vec<u8> {
+    let mut key = vec![tag];
+    key.extend(slot.to_be_bytes());
+    key
+}
+
+/// The key of an object's header record.
+#[must_use]
+pub fn object(slot: Slot, id: &ObjectId) -> Vec<u8> {
+    object_at(slot, id.range, &id.key)
+}
+
+/// The key of the header record that an object named `key` has in `range`.
+#[must_use]
+pub fn object_at(slot: Slot, range: u8, key: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(5 + key.len());
+    bytes.extend(slot.to_be_bytes());
+    bytes.push(range);
+    bytes.extend(key.as_bytes());
+    bytes
+}
+
+/// What keys of a group's range begin with, in `Objects` and `Entries`.
+#[must_use]
+pub fn range(slot: Slot, range: u8) -> Vec<u8> {
+    object_at(slot, range, "")
+}
+
+/// What keys of all records of a group begin with, in every table but `Meta`.
+#[must_use]
+pub fn slot(slot: Slot) -> Vec<u8> {
+    slot.to_be_bytes().to_vec()
+}
+
+/// The object key in a key of `Objects`.
+#[must_use]
+pub fn object_key(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key.get(5..)?).ok()
+}
+
+/// What keys of an object's entries begin with.
+#[must_use]
+pub fn entries_of(slot: Slot, range: u8, key: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(key.len() + 40);
+    bytes.extend(slot.to_be_bytes());
+    bytes.push(range);
+    for &byte in key.as_bytes() {
+        bytes.push(byte);
+        if byte == 0 {
+            bytes.push(0xff);
+        }
+    }
+    bytes.extend([0, 1]);
+    bytes
+}
+
+/// Where an entry or the first one behind it stands.
+#[must_use]
+pub fn entry_position(slot: Slot, range: u8, position: &Position) -> Vec<u8> {
+    let mut key = entries_of(slot, range, &position.key);
+    key.extend(&position.entry);
+    key
+}
+
+/// The key of a log record.
+#[must_use]
+pub fn log(slot: Slot, seq: u64) -> Vec<u8> {
+    let mut key = slot.to_be_bytes().to_vec();
+    key.extend(seq.to_be_bytes());
+    key
+}
+
+/// The sequence number in a key of `Log`.
+#[must_use]
+pub fn log_seq(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.get(4..)?.try_into().ok()?))
+}
+
+/// The deadline and the object in a key of `Deadlines`.
+#[must_use]
+pub fn deadline(key: &[u8]) -> Option<(u64, &str)> {
+    let ms = u64::from_be_bytes(key.get(4..12)?.try_into().ok()?);
+    Some((ms, std::str::from_utf8(key.get(13..)?).ok()?))
+}
+
+/// The first key of `Deadlines` behind all that expire by `ms`.
+#[must_use]
+pub fn deadlines_until(slot: Slot, ms: u64) -> Vec<u8> {
+    let mut key = slot.to_be_bytes().to_vec();
+    key.extend(ms.saturating_add(1).to_be_bytes());
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use coppice_crdt::{CrdtType, Part};
+
+    use super::*;
+
+    fn id(key: &str) -> ObjectId {
+        ObjectId { range: 7, key: Arc::from(key) }
+    }
+
+    #[test]
+    fn objects_sort_alike_in_both_tables() {
+        let keys = ["", "\0", "\0a", "a", "a\0", "a\0\u{1}", "a\0b", "a\u{1}", "aa", "b", "ä"];
+        let objects: Vec<_> = keys.iter().map(|key| object_at(1, 7, key)).collect();
+        let entries: Vec<_> = keys.iter().map(|key| entries_of(1, 7, key)).collect();
+        assert!(objects.is_sorted() && entries.is_sorted());
+        for (at, prefix) in entries.iter().enumerate() {
+            let clashes = entries.iter().skip(at + 1).filter(|other| other.starts_with(prefix));
+            assert_eq!(clashes.count(), 0, "entries of two objects would mix");
+        }
+    }
+
+    #[test]
+    fn a_fields_summaries_stand_before_its_entries() {
+        let name = EntryKey::of_field("f", CrdtType::GCounter, Part::Existence);
+        let field = record(1, &RecordKey::Field(id("k"), "f".into())).1;
+        let entry = record(1, &RecordKey::Entry(id("k"), name)).1;
+        assert!(field < entry);
+        assert!(EntryKey::parse(&field[entries_of(1, 7, "k").len()..]).is_err());
+    }
+
+    #[test]
+    fn numbers_are_read_back_at_their_bounds() {
+        assert_eq!(log_seq(&log(u32::MAX, u64::MAX)), Some(u64::MAX));
+        let key = record(1, &RecordKey::Deadline(u64::MAX, id("k"))).1;
+        assert_eq!(deadline(&key), Some((u64::MAX, "k")));
+        assert!(key < deadlines_until(2, 0));
+    }
+}
