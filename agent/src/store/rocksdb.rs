@@ -14,6 +14,7 @@
 //! (held while a store is open, with the holder's process id), `db/` (the
 //! database), `snapshots/` (not of this module).
 
+mod commit;
 mod data_directory;
 mod engine_error;
 mod handle;
@@ -22,12 +23,12 @@ mod snapshot;
 mod view;
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, atomic::Ordering, mpsc::RecvTimeoutError},
     time::Duration,
 };
 
-use ::rocksdb::{DB, WriteBatch, WriteOptions};
+use ::rocksdb::DB;
 use bytes::Bytes;
 
 use self::{
@@ -35,7 +36,7 @@ use self::{
     engine_error::translate,
     handle::{Closing, Database, Ended, Handle, Shared},
     settings::Engine,
-    view::{View, family},
+    view::View,
 };
 pub use self::{
     data_directory::FORMAT_VERSION,
@@ -44,15 +45,11 @@ pub use self::{
     snapshot::{RocksCursor, RocksSnapshot},
 };
 use super::{
-    Batch, Durability, Item, KeyRange, Limit, Page, Read, Reader, Store, StoreError, Table, Write,
+    Batch, Durability, Item, KeyRange, Limit, Page, Read, Reader, Store, StoreError, Table,
 };
 
 /// How long [`Store::reopen`] waits for calls and cursors that are under way.
 const CLOSING_WAIT: Duration = Duration::from_secs(1);
-
-/// What RocksDB needs to come up beside the write-ahead log that it replays:
-/// a manifest, options, a new log.
-const REOPENING_BYTES: u64 = 1 << 20;
 
 /// A [`Store`] in a data directory, which it holds locked.
 pub struct RocksStore {
@@ -116,24 +113,6 @@ impl RocksStore {
         if self.stopped { Err(StoreError::Stopped) } else { Ok(()) }
     }
 
-    fn write(&self, batch: &Batch, durability: Durability) -> Result<(), StoreError> {
-        let db = self.db()?;
-        // Per write: a tag, a column family, two lengths.
-        let mut writes = WriteBatch::with_capacity_bytes(batch.byte_size() + 12 * batch.len() + 16);
-        for write in batch.iter() {
-            match write {
-                Write::Put { table, key, value } => writes.put_cf(family(db, table), key, value),
-                Write::Delete { table, key } => writes.delete_cf(family(db, table), key),
-                Write::DeleteRange { table, from, to } => {
-                    writes.delete_range_cf(family(db, table), from, to);
-                }
-            }
-        }
-        let mut options = WriteOptions::default();
-        options.set_sync(durability == Durability::Sync);
-        db.write_opt(writes, &options).map_err(|error| translate("commit a batch", error))
-    }
-
     /// Lets go of the database and waits until everyone has.
     fn shut(&mut self, ended: Ended) -> Result<(), StoreError> {
         self.database = None;
@@ -180,7 +159,7 @@ impl Store for RocksStore {
         if batch.is_empty() {
             return Ok(());
         }
-        let written = self.write(batch, durability);
+        let written = commit::write(self.db()?, &self.directory, batch, durability);
         self.stopped = written.is_err();
         // A synced write syncs the log, and with it all commits before.
         self.unsynced = durability == Durability::NoSync;
@@ -210,7 +189,7 @@ impl Store for RocksStore {
         self.stopped = true;
         let path = self.directory.database();
         if self.database.is_some() {
-            self.directory.check_space(log_bytes(&path) + REOPENING_BYTES)?;
+            self.directory.check_room_to_reopen()?;
         }
         self.shut(Ended::Reopened)?;
         match self.engine.open(&path, self.directory.path()) {
@@ -263,14 +242,6 @@ impl Read for RocksStore {
     fn cursor(&self, table: Table, range: KeyRange<'_>) -> Result<RocksCursor, StoreError> {
         self.reader().snapshot()?.cursor(table, range)
     }
-}
-
-/// Bytes of write-ahead log in the database directory: what replaying it may
-/// write again as tables.
-fn log_bytes(database: &PathBuf) -> u64 {
-    let Ok(files) = std::fs::read_dir(database) else { return 0 };
-    let logs = files.flatten().filter(|file| file.path().extension().is_some_and(|e| e == "log"));
-    logs.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
 
 #[cfg(test)]

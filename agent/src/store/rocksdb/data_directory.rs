@@ -15,6 +15,10 @@ pub const FORMAT_VERSION: u32 = 1;
 /// What `FORMAT` starts with; the version follows.
 const FORMAT_WORD: &str = "coppice-store";
 
+/// What RocksDB writes when it opens, beside its log: a manifest, options, a
+/// new log.
+const REOPENING_BYTES: u64 = 1 << 20;
+
 /// A data directory that this process holds, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct DataDirectory {
@@ -44,10 +48,11 @@ impl DataDirectory {
         self.path.join("db")
     }
 
-    /// Finds out whether `bytes` can be written, by writing them.
-    pub(crate) fn check_space(&self, bytes: u64) -> Result<(), StoreError> {
+    /// Finds out whether the database could be opened now, by writing as much
+    /// as that may write: its write-ahead log again as tables, and a little.
+    pub(crate) fn check_room_to_reopen(&self) -> Result<(), StoreError> {
         let path = self.path.join("space-check");
-        let written = write_zeros(&path, bytes);
+        let written = write_zeros(&path, log_bytes(&self.database()) + REOPENING_BYTES);
         let removed = fs::remove_file(&path);
         written.and(removed).map_err(io_error("check for space"))
     }
@@ -119,6 +124,13 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         .and_then(|()| writeln!(file, "{}", std::process::id()))
         .map_err(io_error(attempt))?;
     Ok(file)
+}
+
+/// Bytes of write-ahead log in the database directory.
+fn log_bytes(database: &Path) -> u64 {
+    let Ok(files) = fs::read_dir(database) else { return 0 };
+    let logs = files.flatten().filter(|file| file.path().extension().is_some_and(|e| e == "log"));
+    logs.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
 
 fn write_zeros(path: &Path, bytes: u64) -> io::Result<()> {

@@ -21,6 +21,9 @@ use super::{
 };
 use crate::store::{StoreError, Table};
 
+/// Flushed files of one table that wait for compaction before writes stop.
+const LEVEL_ZERO_FILES: i32 = 24;
+
 /// Bounds on what a store takes. The defaults hold an agent with millions of
 /// records within some tens of megabytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,14 +127,24 @@ impl Engine {
         options
     }
 
+    /// Every column family: one per table, and the one that RocksDB insists
+    /// on, which holds nothing. That too gets small buffers: the largest buffer
+    /// is the room that the engine wants free before it recovers.
     fn families(&self) -> impl Iterator<Item = (&'static str, Options)> {
-        Table::ALL.into_iter().map(|table| (table.name(), self.family_options(table)))
+        let unused = ("default", self.family_options(Table::Meta));
+        let tables = Table::ALL.into_iter().map(|table| (table.name(), self.family_options(table)));
+        std::iter::once(unused).chain(tables)
     }
 
     fn family_options(&self, table: Table) -> Options {
         let mut options = Options::default();
         options.set_write_buffer_size(memtable_bytes(table));
-        options.set_max_write_buffer_number(4);
+        // With these three a write is taken or stopped, never slowed down, as
+        // `commit.rs` needs it.
+        options.set_max_write_buffer_number(3);
+        options.set_level_zero_slowdown_writes_trigger(LEVEL_ZERO_FILES);
+        options.set_soft_pending_compaction_bytes_limit(0);
+        options.set_level_zero_stop_writes_trigger(LEVEL_ZERO_FILES);
         options.set_arena_block_size(64 << 10);
         options.set_memtable_whole_key_filtering(true);
         options.set_memtable_prefix_bloom_ratio(0.02);
