@@ -301,3 +301,6 @@ fn size(change: &coppice_crdt::EntryDelta) -> usize {
         EntryDelta::Cells { raised, floors } => 12 * (raised.len() + floors.len()),
     }
 }
+
+#[cfg(test)]
+mod tests;
