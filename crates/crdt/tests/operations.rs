@@ -195,8 +195,11 @@ fn a_share_of_a_counter_stays_below_two_to_the_63() {
     assert_eq!(counter.run(&Operation::Increment { by: u64::MAX }), Err(Refusal::AmountLimit));
     let lowered = counter.run(&Operation::Decrement { by: 1 }).map(|applied| applied.outcome);
     assert_eq!(lowered, Ok(Outcome::Counter((1 << 63) - 2)), "the other direction has its own");
+    let rest = Operation::Decrement { by: (1 << 63) - 2 };
+    assert!(counter.run(&rest).is_ok());
+    assert_eq!(counter.run(&Operation::Decrement { by: 1 }), Err(Refusal::AmountLimit));
     let others = counter.try_as(2, &most).map(|applied| applied.outcome);
-    assert_eq!(others, Ok(Outcome::Counter((1_i128 << 64) - 3)), "so has another replica");
+    assert_eq!(others, Ok(Outcome::Counter((1 << 63) - 1)), "so has another replica");
     assert!(counter.run(&Operation::Delete).is_ok());
     let again = counter.run(&most).map(|applied| applied.outcome);
     assert_eq!(again, Ok(Outcome::Counter((1 << 63) - 1)), "a delete starts again");
