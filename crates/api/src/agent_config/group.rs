@@ -120,7 +120,7 @@ impl Group {
         }
     }
 
-    /// The identity of the group's data: `id`, else UUIDv5 in the URL namespace
+    /// The identity of the group's data: `id`, else a UUID of version 5 in the URL namespace
     /// of `coppice:<name>:<type>`, so that agents with the same line in their
     /// files find each other.
     ///

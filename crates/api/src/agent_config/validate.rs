@@ -180,7 +180,7 @@ impl Findings {
         self.problems.push(FieldProblem { path: format!("{}{field}", self.at), message });
     }
 
-    fn range<T: PartialOrd + fmt::Display>(
+    fn range<T: Copy + PartialOrd + fmt::Display>(
         &mut self,
         field: &str,
         value: T,
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn defaults_are_valid() {
-        assert_eq!(problems(|_| {}), [String::new(); 0]);
+        assert_eq!(problems(|_| {}), Vec::<String>::new());
     }
 
     #[test]
@@ -246,7 +246,7 @@ mod tests {
             open(config);
             config.insecure_peers = true;
         });
-        assert_eq!(consented, [String::new(); 0]);
+        assert_eq!(consented, Vec::<String>::new());
     }
 
     #[test]
