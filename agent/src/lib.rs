@@ -24,6 +24,7 @@ pub mod records;
 pub mod replica_task;
 pub mod run;
 pub mod shutdown;
+pub mod snapshots;
 pub mod store;
 pub mod store_metrics;
 pub mod telemetry;

@@ -244,5 +244,12 @@ impl Read for RocksStore {
     }
 }
 
+/// The copy of a database that [`RocksReader::checkpoint`] made, to read from.
+/// Not a byte of it is changed.
+pub(crate) fn open_checkpoint(path: &Path) -> Result<RocksSnapshot, StoreError> {
+    let (database, _) = Engine::new(&RocksSettings::default()).open_read_only(path)?;
+    RocksReader::new(Arc::new(Shared::new(database, path.to_owned()))).snapshot()
+}
+
 #[cfg(test)]
 mod tests;

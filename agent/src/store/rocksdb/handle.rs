@@ -9,7 +9,7 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -18,9 +18,12 @@ use std::{
     time::Duration,
 };
 
-use ::rocksdb::DB;
+use ::rocksdb::{DB, checkpoint::Checkpoint};
 
-use super::snapshot::{RocksSnapshot, Slot};
+use super::{
+    engine_error::translate,
+    snapshot::{RocksSnapshot, Slot},
+};
 use crate::store::{Reader, StoreError};
 
 /// How long a reader waits for a store that is being reopened.
@@ -101,9 +104,27 @@ impl RocksReader {
         Self { shared }
     }
 
-    /// The database itself, for what no snapshot can do; see
-    /// [`snapshots`](crate::snapshots). Keeps it from closing while held.
-    pub(super) fn database(&self) -> Result<Handle, StoreError> {
+    /// A number that rises with every commit: where it has not, a snapshot on
+    /// disk would hold nothing new.
+    ///
+    /// # Errors
+    ///
+    /// As [`snapshot`](Reader::snapshot).
+    pub fn last_write(&self) -> Result<u64, StoreError> {
+        Ok(self.database()?.db().latest_sequence_number())
+    }
+
+    /// Makes a copy of the database in the new directory `target` on the same
+    /// volume: table files as hard links, all else copied. Flushes first.
+    pub(crate) fn checkpoint(&self, target: &Path) -> Result<(), StoreError> {
+        let database = self.database()?;
+        Checkpoint::new(database.db())
+            .and_then(|checkpoint| checkpoint.create_checkpoint(target))
+            .map_err(|error| translate("make a checkpoint of the database", error))
+    }
+
+    /// The database itself, which does not close while this is held.
+    fn database(&self) -> Result<Handle, StoreError> {
         match &self.shared.opened()?.access {
             Access::Open(database) => Ok(Arc::clone(database)),
             Access::Ended(ended) => Err(ended.of_handle()),

@@ -51,17 +51,41 @@ fn open(path: &Path) -> RocksStore {
     RocksStore::open(path, &RocksSettings::default()).unwrap()
 }
 
+/// Copies the files of an open store as one moment shows them: again, if the
+/// engine tidied up in between.
 fn copy_directory(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_directory(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
+    loop {
+        let before = listing(from);
+        let copied = try_copy(from, to);
+        if copied.is_ok() && listing(from) == before {
+            return;
+        }
+        let _ = fs::remove_dir_all(to);
+    }
+}
+
+fn try_copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to.join("db"))?;
+    for (name, _) in listing(from) {
+        fs::copy(from.join(&name), to.join(&name))?;
+    }
+    Ok(())
+}
+
+/// Names and sizes of the files of a data directory.
+fn listing(data_dir: &Path) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    for directory in ["", "db"] {
+        for entry in fs::read_dir(data_dir.join(directory)).unwrap().flatten() {
+            // Gone since it was listed is gone.
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_file() {
+                found.push((Path::new(directory).join(entry.file_name()), metadata.len()));
+            }
         }
     }
+    found.sort();
+    found
 }
 
 fn put(store: &mut RocksStore, key: &[u8]) {

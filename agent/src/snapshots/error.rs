@@ -1,0 +1,43 @@
+//! Why a snapshot was not taken, checked, exported or restored.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::SnapshotName;
+use crate::store::StoreError;
+
+/// Why a snapshot was not taken, checked, exported or restored.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The store or the file system failed; [`StoreError`] says how.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no snapshot of this name; it may have been pruned.
+    #[error("there is no snapshot {0}")]
+    NotFound(SnapshotName),
+    /// The snapshot is not what was taken. Use another one.
+    #[error("the snapshot {} is damaged: {detail}", path.display())]
+    Damaged {
+        /// The snapshot.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The target of an export is there already. It was left alone.
+    #[error("{} exists already: export to a new path", .0.display())]
+    TargetExists(PathBuf),
+}
+
+// === impl SnapshotError ===
+
+impl SnapshotError {
+    pub(super) fn io(attempt: &'static str, error: io::Error) -> Self {
+        Self::Store(StoreError::from_io(attempt, error))
+    }
+
+    pub(super) fn damaged(path: &Path, detail: String) -> Self {
+        Self::Damaged { path: path.to_owned(), detail }
+    }
+}

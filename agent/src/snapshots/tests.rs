@@ -1,0 +1,245 @@
+//! Taken while writes run, found whole, told apart when damaged, restored in part.
+
+use std::{
+    os::unix::fs::MetadataExt,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::store::{
+    Batch, Durability, Limit, Store,
+    rocksdb::{RocksSettings, RocksStore},
+};
+
+const EPOCH: SystemTime = SystemTime::UNIX_EPOCH;
+
+/// Something that happens to the snapshot in a directory.
+type Damage = fn(&Path);
+
+fn open(path: &Path) -> RocksStore {
+    RocksStore::open(path, &RocksSettings::default()).unwrap()
+}
+
+fn put(store: &mut RocksStore, table: Table, key: &str, value: &str) {
+    let mut batch = Batch::new();
+    batch.put(table, key.as_bytes(), value.as_bytes());
+    store.commit(&batch, Durability::NoSync).unwrap();
+}
+
+fn get<R: Read>(view: &R, table: Table, key: &str) -> Option<String> {
+    let value = view.get(table, key.as_bytes()).unwrap()?;
+    Some(String::from_utf8(value.to_vec()).unwrap())
+}
+
+/// A data directory with an open store that holds `a/x` and `b/x`.
+fn data_directory() -> (TempDir, RocksStore, Snapshots) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = open(directory.path());
+    put(&mut store, Table::Objects, "a/x", "1");
+    put(&mut store, Table::Objects, "b/x", "1");
+    put(&mut store, Table::Meta, "a", "meta");
+    let snapshots = Snapshots::of(directory.path());
+    (directory, store, snapshots)
+}
+
+#[test]
+fn a_snapshot_keeps_what_the_store_loses() {
+    let (_directory, mut store, snapshots) = data_directory();
+    let taken = snapshots.take(&store.reader(), EPOCH).unwrap();
+    put(&mut store, Table::Objects, "a/x", "2");
+    put(&mut store, Table::Objects, "c/x", "2");
+
+    let found = open_checkpoint(&taken.path.join("db")).unwrap();
+
+    assert_eq!(get(&found, Table::Objects, "a/x").as_deref(), Some("1"));
+    assert_eq!(get(&found, Table::Objects, "c/x"), None);
+    assert_eq!(verify(&taken.path).unwrap().records, 3);
+    assert_eq!(verify(&taken.path).unwrap().bytes, taken.bytes, "verifying changes nothing");
+}
+
+#[test]
+fn snapshots_taken_while_writes_run_are_consistent() {
+    let (_directory, mut store, snapshots) = data_directory();
+    let reader = store.reader();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for second in 0..5 {
+                snapshots.take(&reader, EPOCH + Duration::from_secs(second)).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        let mut batch = Batch::new();
+        let mut number = 0_u64;
+        while !done.load(Ordering::Relaxed) {
+            number += 1;
+            batch.clear();
+            for table in Table::ALL {
+                batch.put(table, b"number", &number.to_be_bytes());
+            }
+            store.commit(&batch, Durability::NoSync).unwrap();
+        }
+    });
+    let taken = snapshots.list().unwrap();
+    assert_eq!(taken.len(), 5);
+    for snapshot in taken {
+        verify(&snapshot.path).unwrap();
+        let found = open_checkpoint(&snapshot.path.join("db")).unwrap();
+        let asked = Table::ALL.map(|table| (table, &b"number"[..]));
+        let numbers = found.get_many(&asked).unwrap();
+        assert!(numbers.iter().all(|number| *number == numbers[0]), "{numbers:?}");
+    }
+}
+
+#[test]
+fn snapshots_are_listed_in_order_and_pruned_from_the_oldest() {
+    let (_directory, store, snapshots) = data_directory();
+    assert_eq!(snapshots.list().unwrap(), []);
+    // The clock goes back in between.
+    for second in [50, 10, 30, 30] {
+        snapshots.take(&store.reader(), EPOCH + Duration::from_secs(second)).unwrap();
+    }
+    let names = |listed: &[SnapshotInfo]| -> Vec<String> {
+        listed.iter().map(|snapshot| snapshot.name.to_string()).collect()
+    };
+    let all =
+        ["19700101T000050Z-1", "19700101T000010Z-2", "19700101T000030Z-3", "19700101T000030Z-4"];
+    assert_eq!(names(&snapshots.list().unwrap()), all);
+
+    let removed = snapshots.retain(2).unwrap();
+
+    assert_eq!(removed.iter().map(ToString::to_string).collect::<Vec<_>>(), all[..2]);
+    assert_eq!(names(&snapshots.list().unwrap()), all[2..]);
+    let gone = snapshots.find(removed[0]).unwrap_err();
+    assert!(matches!(gone, SnapshotError::NotFound(name) if name == removed[0]));
+    let next = snapshots.take(&store.reader(), EPOCH).unwrap();
+    assert_eq!(next.name.number(), 5, "a number is not used twice");
+}
+
+#[test]
+fn what_a_crash_left_unfinished_is_not_listed_and_goes() {
+    let (directory, store, snapshots) = data_directory();
+    let left = directory.path().join("snapshots/.unfinished-19700101T000000Z-1");
+    fs::create_dir_all(left.join("db")).unwrap();
+    assert_eq!(snapshots.list().unwrap(), []);
+    snapshots.take(&store.reader(), EPOCH).unwrap();
+    assert!(!left.exists());
+}
+
+#[test]
+fn damage_is_found() {
+    let (_directory, store, snapshots) = data_directory();
+    let taken = snapshots.take(&store.reader(), EPOCH).unwrap();
+    let parent = tempfile::tempdir().unwrap();
+    let damages: [(&str, Damage); 5] = [
+        ("flipped", |copy| {
+            let table = table_file(copy);
+            let mut bytes = fs::read(&table).unwrap();
+            bytes[20] ^= 1;
+            fs::write(table, bytes).unwrap();
+        }),
+        ("missing", |copy| fs::remove_file(table_file(copy)).unwrap()),
+        ("added", |copy| fs::write(copy.join("db/other"), "x").unwrap()),
+        ("unlisted", |copy| fs::remove_file(copy.join("CHECKSUMS")).unwrap()),
+        ("relisted", |copy| {
+            let text = fs::read_to_string(copy.join("CHECKSUMS")).unwrap();
+            fs::write(copy.join("CHECKSUMS"), text.replacen("db/CURRENT", "db/CURRENS", 1))
+                .unwrap();
+        }),
+    ];
+    for (kind, damage) in damages {
+        let copy = parent.path().join(kind);
+        export_directory(&taken, &copy).unwrap();
+        verify(&copy).unwrap();
+        damage(&copy);
+        let found = verify(&copy).unwrap_err();
+        assert!(matches!(found, SnapshotError::Damaged { .. }), "{kind}: {found:?}");
+    }
+    verify(&taken.path).expect("the copies share nothing with it");
+}
+
+#[test]
+fn a_tar_file_holds_the_whole_snapshot() {
+    let (directory, store, snapshots) = data_directory();
+    let taken = snapshots.take(&store.reader(), EPOCH).unwrap();
+    let target = directory.path().join("export.tar");
+
+    export_tar(&taken, &target).unwrap();
+
+    let again = export_tar(&taken, &target).unwrap_err();
+    assert!(matches!(again, SnapshotError::TargetExists(_)));
+    let unpacked = tempfile::tempdir().unwrap();
+    tar::Archive::new(fs::File::open(target).unwrap()).unpack(unpacked.path()).unwrap();
+    let found = verify(&unpacked.path().join(taken.name.to_string())).unwrap();
+    assert_eq!(found, verify(&taken.path).unwrap());
+}
+
+#[test]
+fn a_restore_brings_back_its_ranges_and_nothing_else() {
+    let (directory, mut store, snapshots) = data_directory();
+    let taken = snapshots.take(&store.reader(), EPOCH).unwrap();
+    put(&mut store, Table::Objects, "a/x", "2");
+    put(&mut store, Table::Objects, "a/y", "2");
+    put(&mut store, Table::Objects, "b/x", "2");
+    put(&mut store, Table::Meta, "a", "changed");
+    let ranges = [
+        TableRange { table: Table::Objects, range: KeyRange::new(b"a/", b"a0") },
+        TableRange { table: Table::Meta, range: KeyRange::starting_at(b"a") },
+    ];
+    let running = restore(&taken.path, directory.path(), &ranges).unwrap_err();
+    assert!(matches!(running, SnapshotError::Store(StoreError::Locked { .. })));
+    drop(store);
+
+    let restored = restore(&taken.path, directory.path(), &ranges).unwrap();
+
+    assert_eq!(restored, Restored { removed: 3, records: 2, bytes: 9 });
+    let store = open(directory.path());
+    assert_eq!(get(&store, Table::Objects, "a/x").as_deref(), Some("1"));
+    assert_eq!(get(&store, Table::Objects, "a/y"), None);
+    assert_eq!(get(&store, Table::Objects, "b/x").as_deref(), Some("2"), "another group's");
+    assert_eq!(get(&store, Table::Meta, "a").as_deref(), Some("meta"));
+}
+
+#[test]
+fn a_restore_into_an_empty_directory_makes_a_store() {
+    let (_directory, mut store, snapshots) = data_directory();
+    for number in 0..3000 {
+        put(&mut store, Table::Entries, &format!("{number:06}"), &"v".repeat(1000));
+    }
+    let taken = snapshots.take(&store.reader(), EPOCH).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let whole = Table::ALL.map(|table| TableRange { table, range: KeyRange::ALL });
+
+    let restored = restore(&taken.path, other.path(), &whole).unwrap();
+
+    assert_eq!((restored.removed, restored.records), (0, 3003));
+    let copy = open(other.path());
+    for table in Table::ALL {
+        let items = |store: &RocksStore| store.scan(table, KeyRange::ALL, Limit::NONE).unwrap();
+        assert_eq!(items(&copy), items(&store));
+    }
+}
+
+#[test]
+fn a_snapshot_of_what_has_not_changed_shares_its_tables() {
+    let (_directory, store, snapshots) = data_directory();
+    let first = snapshots.take(&store.reader(), EPOCH).unwrap();
+    let before = store.reader().last_write().unwrap();
+    let second = snapshots.take(&store.reader(), EPOCH).unwrap();
+    assert_eq!(store.reader().last_write().unwrap(), before, "a snapshot writes no record");
+    let inode = |snapshot: &SnapshotInfo| fs::metadata(table_file(&snapshot.path)).unwrap().ino();
+    assert_eq!(inode(&first), inode(&second));
+    verify(&second.path).unwrap();
+}
+
+/// A table file of the snapshot in `path`.
+fn table_file(path: &Path) -> PathBuf {
+    let files = fs::read_dir(path.join("db")).unwrap().map(|file| file.unwrap().path());
+    let mut tables: Vec<_> =
+        files.filter(|file| file.extension().is_some_and(|found| found == "sst")).collect();
+    tables.sort();
+    tables.swap_remove(0)
+}
