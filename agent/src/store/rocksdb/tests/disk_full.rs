@@ -34,7 +34,9 @@ impl SmallVolume {
     fn grow(&self, size_mib: u32) {
         let options = format!("remount,size={size_mib}m");
         let mut remount = Command::new("mount");
-        assert!(remount.args(["-o", &options]).arg(self.mountpoint.path()).status().unwrap().success());
+        assert!(
+            remount.args(["-o", &options]).arg(self.mountpoint.path()).status().unwrap().success()
+        );
     }
 
     fn make_room(&self) {
