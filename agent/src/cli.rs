@@ -54,7 +54,7 @@ pub fn serve<S: Store>(
         tokio::select! {
             ended = run::run((source, config), open, stop.clone()) => ended.map_err(|error| error.to_string()),
             failed = shutdown::on_signal(stop.clone()) => Err(match failed {
-                Ok(()) => "the signal handler ended".to_owned(),
+                Ok(()) => "ended by a second signal, without a hand-over".to_owned(),
                 Err(error) => format!("no signal handler: {error}"),
             }),
         }

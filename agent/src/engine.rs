@@ -157,10 +157,9 @@ impl<S: Store, T> Engine<S, T> {
 
     /// A connection is down.
     pub fn link_down(&mut self, link: LinkId) {
-        if let Some(slot) = self.by_link.remove(&link) {
-            if let Some(group) = self.groups.get_mut(&slot) {
-                group.replica.link_down(link);
-            }
+        let slot = self.by_link.remove(&link);
+        if let Some(group) = slot.and_then(|slot| self.groups.get_mut(&slot)) {
+            group.replica.link_down(link);
         }
     }
 
@@ -306,11 +305,7 @@ impl<S: Store, T> Engine<S, T> {
     }
 
     /// Makes one more frame of deltas for each link that wants and takes one.
-    fn pump(
-        &mut self,
-        has_room: &dyn Fn(LinkId) -> bool,
-        now: Now,
-    ) -> Result<bool, EngineError> {
+    fn pump(&mut self, has_room: &dyn Fn(LinkId) -> bool, now: Now) -> Result<bool, EngineError> {
         let mut progressed = false;
         for group in self.groups.values_mut() {
             for (link, seq) in group.replica.wanted_records() {

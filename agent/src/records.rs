@@ -177,6 +177,23 @@ impl<R: Read> GroupRecords<'_, R> {
         read.collect()
     }
 
+    /// The objects that are to be swept.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails or a key is damaged.
+    pub fn sweeps(&self) -> Loaded<Vec<Arc<str>>> {
+        let from = keys::sweeps(self.slot);
+        let to = end_of_prefix(&from);
+        let range = KeyRange { from: &from, to: to.as_deref() };
+        let page = self.store.scan(Table::Meta, range, Limit::NONE)?;
+        let read = page.items.iter().map(|(key, _)| {
+            let key = decoded(Table::Meta, keys::swept_object(key).ok_or(MISPLACED))?;
+            Ok(Arc::from(key))
+        });
+        read.collect()
+    }
+
     /// Walks all that stands between two places of a range, in order: each
     /// object that has entries there, with its record and those entries.
     ///
@@ -209,10 +226,7 @@ impl<R: Read> GroupRecords<'_, R> {
             let within = |position: Option<&Position>| {
                 position.filter(|position| position.key == key).map(|at| at.entry.clone())
             };
-            let bounds = EntryRange {
-                from: within(from).unwrap_or_default(),
-                to: within(to),
-            };
+            let bounds = EntryRange { from: within(from).unwrap_or_default(), to: within(to) };
             if !visit(Visited::Object(&key, &record)) {
                 return Ok(Some(Position { key, entry: bounds.from }));
             }
@@ -255,10 +269,8 @@ impl<R: Read> GroupRecords<'_, R> {
             for removal in &record.hidden {
                 left = left.and_then(|entry| removal.survivors(&name, entry));
             }
-            if let Some(entry) = left {
-                if !visit(Visited::Entry(key, &name, &entry)) {
-                    return Ok(stopped_at(&name));
-                }
+            if left.is_some_and(|entry| !visit(Visited::Entry(key, &name, &entry))) {
+                return Ok(stopped_at(&name));
             }
         }
         Ok(None)

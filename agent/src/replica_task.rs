@@ -82,7 +82,8 @@ pub fn start<S: Store>(start: WriterStart<S>) -> Result<WriterHandle, OpenError>
     let io = |source| {
         OpenError::Store(crate::store::StoreError::Io { attempt: "start the writer", source })
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(io)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(io)?;
     // A thread of its own: commits and fsyncs block, and must hold up no client.
     // It ends with its channels, which tell when it has ended.
     std::thread::Builder::new()

@@ -10,6 +10,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::body::Body;
+use axum::http::Request;
+use axum::response::Response;
 use coppice_api::{AgentConfig, Durability, Group};
 use coppice_crdt::EtagKey;
 use coppice_replication::{ReplicaSettings, WriteLimits};
@@ -119,8 +122,7 @@ pub async fn run<S: Store>(
     .await?;
     supervisor.set_groups(agent.group_names());
 
-    let ports = CancellationToken::new();
-    let tasks = TaskTracker::new();
+    let ports = Ports { stop: CancellationToken::new(), tasks: TaskTracker::new() };
     let api = AppApi {
         groups: Arc::clone(&groups),
         clock: Arc::clone(&clock),
@@ -128,23 +130,16 @@ pub async fn run<S: Store>(
         lifecycle: Arc::clone(&lifecycle),
         also_host: None,
     };
+    ports.serve(app, move |request| answer(api.clone(), request));
+    let (config_watch, configs) =
+        ConfigWatch::new(source, config.clone(), ConfigMetrics::new(&registry)?);
+    ports.tasks.spawn(config_watch.run(ports.stop.clone()));
     let sources: Vec<Arc<dyn StatusSource>> =
         vec![Arc::new(StoreMetrics::register(&registry, reader)?)];
-    let config_metrics = ConfigMetrics::new(&registry)?;
+    let lifecycle_shown = Arc::clone(&lifecycle);
     let shown =
-        OperationsApi { replica: name, groups, lifecycle: Arc::clone(&lifecycle), registry, sources };
-    let answer = move |request| {
-        let api = api.clone();
-        async move { api.answer(request).await }
-    };
-    tasks.spawn(Server::new(app, ServerLimits::default()).run(answer, ports.clone()));
-    let show = move |request| {
-        let shown = shown.clone();
-        async move { shown.answer(request).await }
-    };
-    tasks.spawn(Server::new(operations, ServerLimits::default()).run(show, ports.clone()));
-    let (config_watch, configs) = ConfigWatch::new(source, config.clone(), config_metrics);
-    tasks.spawn(config_watch.run(ports.clone()));
+        OperationsApi { replica: name, groups, lifecycle: lifecycle_shown, registry, sources };
+    ports.serve(operations, move |request| show(shown.clone(), request));
     lifecycle.enter(Phase::Serving);
     info!(app = %config.listen.app, peers = %supervisor.local_addr(), operations = %config.listen.operations, "serving");
 
@@ -153,13 +148,43 @@ pub async fn run<S: Store>(
     info!("stopping: handing over to a peer");
     lifecycle.enter(Phase::Stopping);
     agent.writer.hand_over().await;
-    ports.cancel();
-    tasks.close();
-    tasks.wait().await;
+    ports.close().await;
     agent.writer.stop().await;
     supervisor.close().await;
     info!("stopped");
     ended
+}
+
+async fn answer(api: AppApi, request: Request<Body>) -> Response {
+    api.answer(request).await
+}
+
+async fn show(shown: OperationsApi, request: Request<Body>) -> Response {
+    shown.answer(request).await
+}
+
+/// The tasks that serve ports, and what stops them.
+struct Ports {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Ports {
+    fn serve<F, A>(&self, listener: TcpListener, answer: F)
+    where
+        F: Fn(Request<Body>) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Response> + Send + 'static,
+    {
+        let server = Server::new(listener, ServerLimits::default());
+        self.tasks.spawn(server.run(answer, self.stop.clone()));
+    }
+
+    /// Accepts no more, and waits for the requests that are open.
+    async fn close(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
 }
 
 /// What changes with the configuration while the agent runs.
@@ -175,8 +200,7 @@ impl<R: Reader> Agent<R> {
     /// Serves what the configuration lists, with its settings, and nothing else.
     async fn serve(&mut self, config: &AgentConfig) -> Result<(), String> {
         let listed = |name: &str| config.groups.iter().any(|group| group.name == name);
-        let gone: Vec<String> =
-            self.served.keys().filter(|name| !listed(name)).cloned().collect();
+        let gone: Vec<String> = self.served.keys().filter(|name| !listed(name)).cloned().collect();
         for name in gone {
             if let Some((slot, ..)) = self.served.remove(&name) {
                 warn!(group = name, "no longer listed: not served any more, its data stays");

@@ -6,8 +6,8 @@ use tracing::{info, warn};
 
 /// A token that the first SIGTERM or SIGINT cancels.
 ///
-/// A second signal ends the process with exit code 1, for whoever does not want
-/// to wait for the hand-over. Runs until then; it must be called inside a runtime.
+/// Returns at a second signal: whoever sends one does not want to wait for the
+/// hand-over, and the caller ends the process. Must be called inside a runtime.
 ///
 /// # Errors
 ///
@@ -25,7 +25,7 @@ pub async fn on_signal(stop: CancellationToken) -> std::io::Result<()> {
             stop.cancel();
         } else {
             warn!("a second signal came: ending at once");
-            std::process::exit(1);
+            break;
         }
     }
     Ok(())

@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use coppice_crdt::{CrdtType, Entries, Header, Operation, VersionVector};
+use coppice_crdt::{Entries, Header, Operation, VersionVector};
 use coppice_replication::{
-    Counters, LinkId, MemberView, Missing, Now, ObjectKey, Output, Read, Replica, ReplicaSettings,
-    Submission, SubmitRefusal, Totals, WriteLimits,
+    Counters, EntryPage, LinkId, MemberView, Missing, Now, ObjectKey, Output, Read, Replica,
+    ReplicaSettings, Submission, SubmitRefusal, Totals, WriteLimits,
 };
 
 use super::effect::{Effect, Serve, ServingStep};
-use super::{
-    CACHED_OBJECTS, EngineError, GroupDurability, STEPS_PER_COMMIT, holds,
-};
+use super::{CACHED_OBJECTS, EngineError, GroupDurability, STEPS_PER_COMMIT, holds};
 use crate::etag::EtagText;
 use crate::records::{GroupRecords, RecordError};
 use crate::replica_task::{Precondition, SubmitError, WriteAnswer, WriteRequest, Written};
@@ -57,7 +55,6 @@ pub(super) struct Group<Snapshot> {
     pub(super) slot: Slot,
     pub(super) replica: Replica,
     pub(super) settings: GroupSettings,
-    pub(super) crdt_type: CrdtType,
     pub(super) serving: BTreeMap<LinkId, (Snapshot, VersionVector)>,
 }
 
@@ -96,8 +93,8 @@ impl<Snapshot> Group<Snapshot> {
             if incomplete && !request.allow_incomplete {
                 return Ok(Err(SubmitError::Bootstrapping));
             }
-            if let Some(etag) = self.failed_precondition(request, precondition, now)? {
-                return Ok(Err(SubmitError::PreconditionFailed { etag }));
+            if let Err(failed) = self.check(request, precondition, now)? {
+                return Ok(Err(failed));
             }
         }
         let operations: Vec<(ObjectKey, Operation)> = request
@@ -122,19 +119,22 @@ impl<Snapshot> Group<Snapshot> {
         self.replica.working_set().object(key)?.header()
     }
 
-    /// The etag of the object if the precondition does not hold for it.
-    fn failed_precondition(
+    /// Whether the precondition holds for the first operation's object.
+    fn check(
         &mut self,
         request: &WriteRequest,
         precondition: &Precondition,
         now: Now,
-    ) -> Result<Option<Option<String>>, Missing> {
-        let Some(first) = request.operations.first() else { return Ok(None) };
+    ) -> Result<Result<(), SubmitError>, Missing> {
+        let Some(first) = request.operations.first() else { return Ok(Ok(())) };
         let object = self.replica.working_set().object(&first.key)?;
         let exists = coppice_crdt::query::exists(&object, now.wall_ms)?;
         let header = object.header()?.filter(|_| exists);
         let etag = header.map(|header| EtagText::new(header.etag).to_string());
-        Ok((!holds(precondition, etag.as_deref())).then_some(etag))
+        if holds(precondition, etag.as_deref()) {
+            return Ok(Ok(()));
+        }
+        Ok(Err(SubmitError::PreconditionFailed { etag }))
     }
 
     fn refused(&self, refusal: SubmitRefusal) -> SubmitError {
@@ -179,6 +179,12 @@ impl<Snapshot> Group<Snapshot> {
             Read::Scan(key, range) => {
                 let entries = records.scan((set.range_of(key), key), range, usize::MAX)?;
                 set.supply_scan(key, range.clone(), entries);
+            }
+            Read::Page(key, range, limit) => {
+                let at = (set.range_of(key), &**key);
+                let entries = records.scan(at, range, *limit)?;
+                let more = entries.len() == *limit;
+                self.replica.supply_page(EntryPage { key: Arc::clone(key), entries, more });
             }
             Read::Listing { range, from, to, limit } => {
                 let bounds = (from.as_ref(), to.as_ref());

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use coppice_crdt::{ActorId, CrdtType};
-use coppice_replication::{
-    Decoder, DecodeError, Encoder, Identity, Now, Recovered, RecoveryError,
-};
+use coppice_replication::{DecodeError, Decoder, Encoder, Identity, Now, Recovered, RecoveryError};
 
 use super::group::{Group, GroupSettings};
 use super::{Engine, EngineError};
@@ -138,9 +136,10 @@ impl<S: Store, T> Engine<S, T> {
             }
             seq = next;
         }
-        let replica = recovered.finish(settings.replica, now).map_err(failed)?;
+        let mut replica = recovered.finish(settings.replica, now).map_err(failed)?;
+        replica.resume_sweeps(records.sweeps()?);
         let serving = BTreeMap::new();
-        self.groups.insert(slot, Group { slot, replica, settings, crdt_type, serving });
+        self.groups.insert(slot, Group { slot, replica, settings, serving });
         Ok(slot)
     }
 

@@ -72,7 +72,9 @@ impl SubmitError {
             Self::Overloaded { .. } | Self::ShuttingDown | Self::Bootstrapping => {
                 Some(Duration::from_secs(1))
             }
-            Self::DiskFull | Self::WriterStopped | Self::OutcomeUnknown => Some(Duration::from_secs(5)),
+            Self::DiskFull | Self::WriterStopped | Self::OutcomeUnknown => {
+                Some(Duration::from_secs(5))
+            }
             Self::Refused { .. }
             | Self::PreconditionFailed { .. }
             | Self::LimitReached { .. }

@@ -1,11 +1,11 @@
 //! What the writer tells Prometheus.
 
-use std::sync::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use coppice_replication::Counters;
+use prometheus::core::Collector;
 use prometheus::{
     GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
@@ -37,6 +37,7 @@ pub struct WriterMetrics {
     /// 1 while the store is failed and writes are refused.
     pub(super) stopped: IntGauge,
     last: Arc<Mutex<BTreeMap<String, Counters>>>,
+    behind: Arc<Mutex<BTreeMap<[String; 2], u64>>>,
 }
 
 impl WriterMetrics {
@@ -45,35 +46,29 @@ impl WriterMetrics {
     /// # Errors
     ///
     /// If they are registered already.
+    #[expect(clippy::too_many_lines, reason = "one line of code per metric, and its text")]
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            let made = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(made.clone()))?;
-            Ok::<_, prometheus::Error>(made)
+        let counter = |name, help, labels: &[&str]| {
+            registered(registry, IntCounterVec::new(Opts::new(name, help), labels))
         };
-        let gauge = |name: &str, help: &str, labels: &[&str]| {
-            let made = IntGaugeVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(made.clone()))?;
-            Ok::<_, prometheus::Error>(made)
+        let gauge = |name, help, labels: &[&str]| {
+            registered(registry, IntGaugeVec::new(Opts::new(name, help), labels))
         };
-        let seconds = |name: &str, help: &str| {
-            let made = GaugeVec::new(Opts::new(name, help), &["group", "peer"])?;
-            registry.register(Box::new(made.clone()))?;
-            Ok::<_, prometheus::Error>(made)
+        let seconds = |name, help| {
+            registered(registry, GaugeVec::new(Opts::new(name, help), &["group", "peer"]))
         };
-        let histogram = |name: &str, help: &str, buckets: Vec<f64>| {
-            let made = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
-            registry.register(Box::new(made.clone()))?;
-            Ok::<_, prometheus::Error>(made)
+        let histogram = |name, help, buckets| {
+            registered(
+                registry,
+                Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)),
+            )
         };
         let frames_received =
-            IntCounter::new("coppice_frames_received_total", "Frames taken from peers.")?;
-        registry.register(Box::new(frames_received.clone()))?;
+            IntCounter::new("coppice_frames_received_total", "Frames taken from peers.");
         let stopped = IntGauge::new(
             "coppice_writer_stopped",
             "1 while the store is failed and writes are refused.",
-        )?;
-        registry.register(Box::new(stopped.clone()))?;
+        );
         Ok(Self {
             deltas_sent: counter("coppice_deltas_sent_total", "Writes sent to peers.", &["group"])?,
             deltas_received: counter(
@@ -106,11 +101,18 @@ impl WriterMetrics {
             )?,
             lag_seconds: seconds(
                 "coppice_peer_lag_seconds",
-                "How long ago a peer was last heard while it lacks writes.",
+                "For how long a peer has lacked something that is here.",
             )?,
-            skew_seconds: seconds("coppice_hlc_skew_seconds", "A peer's wall clock ahead of ours.")?,
+            skew_seconds: seconds(
+                "coppice_hlc_skew_seconds",
+                "A peer's wall clock ahead of ours.",
+            )?,
             objects: gauge("coppice_objects", "Objects that exist.", &["group"])?,
-            actors: gauge("coppice_actors", "Actors in the vector, by state.", &["group", "state"])?,
+            actors: gauge(
+                "coppice_actors",
+                "Actors in the vector, by state.",
+                &["group", "state"],
+            )?,
             log_bytes: gauge("coppice_log_bytes", "Bytes of the arrival log.", &["group"])?,
             commit_seconds: histogram(
                 "coppice_commit_duration_seconds",
@@ -122,9 +124,10 @@ impl WriterMetrics {
                 "Local operations in one commit.",
                 prometheus::exponential_buckets(1.0, 2.0, 11)?,
             )?,
-            frames_received,
-            stopped,
+            frames_received: registered(registry, frames_received)?,
+            stopped: registered(registry, stopped)?,
             last: Arc::default(),
+            behind: Arc::default(),
         })
     }
 
@@ -134,7 +137,8 @@ impl WriterMetrics {
         self.commit_operations.observe(operations as f64);
     }
 
-    pub(super) fn publish(&self, group: &str, figures: &GroupFigures) {
+    /// Shows a group's figures, at `now_ms` of the steady clock.
+    pub(super) fn publish(&self, group: &str, figures: &GroupFigures, now_ms: u64) {
         let gauge = |gauges: &IntGaugeVec, labels: &[&str], value: u64| {
             gauges.with_label_values(labels).set(i64::try_from(value).unwrap_or(i64::MAX));
         };
@@ -150,13 +154,23 @@ impl WriterMetrics {
             #[expect(clippy::cast_precision_loss, reason = "a skew of years is still exact enough")]
             let skew = view.member.skew_ms as f64 / 1e3;
             self.skew_seconds.with_label_values(&labels).set(skew);
+            self.lag(labels, view.lag_deltas, now_ms);
         }
         self.count(group, &figures.counters);
     }
 
-    /// Lag in seconds: 0 for a peer that has everything.
-    pub(super) fn lag(&self, group: &str, peer: &str, seconds: f64) {
-        self.lag_seconds.with_label_values(&[group, peer]).set(seconds);
+    /// For how long a peer has lacked something; 0 for one that has everything.
+    fn lag(&self, labels: [&str; 2], deltas: u64, now_ms: u64) {
+        let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = labels.map(str::to_owned);
+        let mut seconds = 0.0;
+        if deltas == 0 {
+            behind.remove(&key);
+        } else {
+            let since_ms = *behind.entry(key).or_insert(now_ms);
+            seconds = Duration::from_millis(now_ms.saturating_sub(since_ms)).as_secs_f64();
+        }
+        self.lag_seconds.with_label_values(&labels).set(seconds);
     }
 
     /// Adds what was counted since the last call; a replica opened anew counts
@@ -183,4 +197,13 @@ impl WriterMetrics {
         add(&self.trims, &[group], counters.trims, before.trims);
         add(&self.purges, &[group], counters.purges, before.purges);
     }
+}
+
+fn registered<M: Collector + Clone + 'static>(
+    registry: &Registry,
+    made: Result<M, prometheus::Error>,
+) -> Result<M, prometheus::Error> {
+    let metric = made?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
 }

@@ -27,8 +27,8 @@ use super::{GroupStatus, SubmitError, SyncResult, WriteAnswer};
 use crate::clock::Clock;
 use crate::engine::{Effect, Engine, EngineError, GroupSettings};
 use crate::peer::{CloseReason, LinkEvent, LinkId, Outbound, SendError};
-use crate::store::keys::Slot;
 use crate::store::Store;
+use crate::store::keys::Slot;
 
 /// Requests and events taken for one commit.
 const INPUTS_PER_COMMIT: usize = 512;
@@ -62,11 +62,14 @@ pub struct GroupSpec {
     pub settings: GroupSettings,
 }
 
+/// The slot and the status of a group that is served, or why it is not.
+pub(crate) type ServeAnswer = Result<(Slot, watch::Receiver<Arc<GroupStatus>>), String>;
+
 /// What the owner of the agent asks of the writer.
 #[derive(Debug)]
 pub(crate) enum Control {
     /// Serve this group, or take its new settings.
-    Serve(GroupSpec, oneshot::Sender<Result<(Slot, watch::Receiver<Arc<GroupStatus>>), String>>),
+    Serve(GroupSpec, oneshot::Sender<ServeAnswer>),
     /// Stop serving a group; its data stays.
     Drop(Slot),
     /// Say when a linked peer has everything on disk.
@@ -269,11 +272,7 @@ impl<S: Store> Writer<S> {
         Ok(())
     }
 
-    fn run_effects(
-        &mut self,
-        engine: &mut Engine<S, Answer>,
-        now: Now,
-    ) -> Result<(), EngineError> {
+    fn run_effects(&mut self, engine: &mut Engine<S, Answer>, now: Now) -> Result<(), EngineError> {
         loop {
             let links = &self.links;
             let has_room = |link: CoreLink| {
@@ -325,7 +324,8 @@ impl<S: Store> Writer<S> {
     fn link_event(&mut self, engine: &mut Engine<S, Answer>, event: LinkEvent, now: Now) {
         match event {
             LinkEvent::Up(up) => {
-                let served = self.served.iter().find(|(_, served)| *served.spec.name == *up.group.as_str());
+                let served =
+                    self.served.iter().find(|(_, served)| *served.spec.name == *up.group.as_str());
                 let Some((&slot, served)) = served else {
                     return up.outbound.close(CloseReason::UnknownGroup);
                 };
@@ -370,11 +370,7 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    fn serve_group(
-        &mut self,
-        engine: &mut Engine<S, Answer>,
-        spec: GroupSpec,
-    ) -> Result<(Slot, watch::Receiver<Arc<GroupStatus>>), String> {
+    fn serve_group(&mut self, engine: &mut Engine<S, Answer>, spec: GroupSpec) -> ServeAnswer {
         let now = self.now();
         let known = self.served.iter_mut().find(|(_, served)| served.spec.id == spec.id);
         if let Some((&slot, served)) = known {
@@ -398,7 +394,7 @@ impl<S: Store> Writer<S> {
                 served.status.send_replace(Arc::new(status));
             }
             if let Some(figures) = engine.figures(slot, now) {
-                self.metrics.publish(&served.spec.name, &figures);
+                self.metrics.publish(&served.spec.name, &figures, now.steady_ms);
             }
         }
     }
@@ -428,7 +424,8 @@ impl<S: Store> Writer<S> {
                     lag_deltas: sync.target.count_beyond(&view.member.seen),
                 })
                 .collect();
-            let linked = members.iter().zip(&results).filter(|(view, _)| view.member.link.is_some());
+            let linked =
+                members.iter().zip(&results).filter(|(view, _)| view.member.link.is_some());
             let done = linked.into_iter().all(|(_, result)| result.in_sync);
             if done || Instant::now() >= sync.until {
                 let _ = sync.ticket.send(results);
@@ -496,15 +493,13 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    #[expect(clippy::result_large_err, reason = "gives the store back, once per failure")]
     fn open_again(&mut self, store: S) -> Result<Engine<S, Answer>, (String, Option<S>)> {
         let now = self.now();
         let opened = Engine::open(store, Arc::clone(&self.name), (self.random)());
         let mut engine = opened.map_err(|error| (error.to_string(), None))?;
         for served in self.served.values() {
             let spec = &served.spec;
-            let added =
-                engine.add_group((&spec.name, spec.id, spec.crdt_type), spec.settings, now);
+            let added = engine.add_group((&spec.name, spec.id, spec.crdt_type), spec.settings, now);
             if let Err(error) = added {
                 return Err((error.to_string(), Some(engine.into_store())));
             }

@@ -7,7 +7,7 @@
 //!
 //! | table | key |
 //! |---|---|
-//! | `Meta` | `S`: the store · `G` group id: its slot · `H` slot: head · `R` slot: repair |
+//! | `Meta` | `S`: the store · `G` group id: its slot · `H` slot: head · `R` slot: repair · `W` slot, range, object key: to be swept |
 //! | `Objects` | slot, range, object key |
 //! | `Entries` | slot, range, escaped object key, entry name (a field's summaries: the name's prefix and 0x00) |
 //! | `Log` | slot, sequence number |
@@ -39,6 +39,12 @@ pub fn record(slot: Slot, key: &RecordKey) -> (Table, Vec<u8>) {
     match key {
         RecordKey::Head => (Table::Meta, meta(b'H', slot)),
         RecordKey::Repair => (Table::Meta, meta(b'R', slot)),
+        RecordKey::Sweep(id) => {
+            let mut key = sweeps(slot);
+            key.push(id.range);
+            key.extend(id.key.as_bytes());
+            (Table::Meta, key)
+        }
         RecordKey::Object(id) => (Table::Objects, object(slot, id)),
         RecordKey::Entry(id, name) => {
             let mut key = entries_of(slot, id.range, &id.key);
@@ -66,6 +72,18 @@ fn meta(tag: u8, slot: Slot) -> Vec<u8> {
     let mut key = vec![tag];
     key.extend(slot.to_be_bytes());
     key
+}
+
+/// What the keys of a group's objects that are to be swept begin with.
+#[must_use]
+pub fn sweeps(slot: Slot) -> Vec<u8> {
+    meta(b'W', slot)
+}
+
+/// The object key in a key of an object that is to be swept.
+#[must_use]
+pub fn swept_object(key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(key.get(6..)?).ok()
 }
 
 /// The key of an object's header record.

@@ -35,4 +35,6 @@ pub use replica::{
     Replica, ReplicaSettings, Submission, SubmitRefusal, WriteLimits,
 };
 pub use unit::{Cover, DamagedUnit, MAX_KEY_BYTES, MAX_UNIT_BYTES, ObjectKey, Unit, name_fits};
-pub use working_set::{INLINE_BYTES, Missing, ObjectView, Read, Savepoint, WorkingSet, range_of};
+pub use working_set::{
+    EntryPage, INLINE_BYTES, Missing, ObjectView, Read, Savepoint, WorkingSet, range_of,
+};

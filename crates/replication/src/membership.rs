@@ -83,3 +83,70 @@ impl Membership {
         Some(members.fold(first, |all, member| all.meet(&member.durable)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANN: ActorId = ActorId::from_bytes([1; 16]);
+    const BOB: ActorId = ActorId::from_bytes([2; 16]);
+    const LATER: ActorId = ActorId::from_bytes([3; 16]);
+
+    fn member(store: u8, opening_number: u64, link: u64) -> Member {
+        Member {
+            store: [store; 16],
+            opening_number,
+            name: "a".into(),
+            seen: VersionVector::new(),
+            durable: VersionVector::new(),
+            link: Some(LinkId(link)),
+            heard_ms: 0,
+            skew_ms: 0,
+        }
+    }
+
+    fn on_disk(n: u64) -> VersionVector {
+        [(ANN, n)].into_iter().collect()
+    }
+
+    #[test]
+    fn a_disconnected_opening_stays_until_a_later_one_of_its_store_connects() {
+        let mut members = Membership::default();
+        members.connected(ANN, member(1, 4, 1));
+        members.disconnected(LinkId(1));
+        members.connected(BOB, member(2, 9, 2));
+        assert_eq!(members.iter().count(), 2, "the log is kept for Ann");
+        members.connected(LATER, member(1, 5, 3));
+        assert!(members.get_mut(&ANN).is_none());
+        assert_eq!(members.linked().collect::<Vec<_>>(), [BOB, LATER]);
+    }
+
+    #[test]
+    fn openings_of_a_clone_stay_side_by_side_while_they_are_linked() {
+        let mut members = Membership::default();
+        members.connected(ANN, member(1, 4, 1));
+        members.connected(LATER, member(1, 5, 2));
+        assert_eq!(members.linked().count(), 2);
+    }
+
+    #[test]
+    fn a_link_that_was_replaced_does_not_disconnect_its_opening() {
+        let mut members = Membership::default();
+        members.connected(ANN, member(1, 4, 1));
+        members.connected(ANN, member(1, 4, 2));
+        members.disconnected(LinkId(1));
+        assert_eq!(members.linked().collect::<Vec<_>>(), [ANN]);
+    }
+
+    #[test]
+    fn the_log_is_kept_for_who_has_least_on_disk() {
+        let mut members = Membership::default();
+        assert_eq!(members.durable_everywhere(), None, "nobody is known to have anything");
+        members.connected(ANN, Member { durable: on_disk(7), ..member(1, 1, 1) });
+        members.connected(BOB, Member { durable: on_disk(3), ..member(2, 1, 2) });
+        members.disconnected(LinkId(2));
+        assert_eq!(members.durable_everywhere(), Some(on_disk(3)), "Bob may come back");
+        members.connected(BOB, Member { durable: on_disk(1), ..member(2, 1, 3) });
+        assert_eq!(members.durable_everywhere(), Some(on_disk(1)), "replaced, not joined");
+    }
+}

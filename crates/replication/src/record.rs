@@ -54,6 +54,8 @@ pub enum RecordKey {
     Repair,
     /// That a register's picked value expires at these milliseconds since 1970.
     Deadline(u64, ObjectId),
+    /// That entries of an object are hidden and to be deleted.
+    Sweep(ObjectId),
 }
 
 /// A record to write, or to delete (`None`).

@@ -22,6 +22,7 @@ mod identity;
 mod links;
 mod recovery;
 mod repairing;
+mod sweeping;
 mod writing;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -128,6 +129,7 @@ pub struct Replica {
     repair: RepairRecord,
     repairing: Repairing,
     extra_writes: Vec<RecordWrite>,
+    sweeps: sweeping::Sweeps,
     outputs: Vec<Output>,
     pins: BTreeMap<LinkId, u64>,
     counters: Counters,
@@ -240,6 +242,7 @@ impl Replica {
     pub fn seal(&mut self, now: Now) -> Vec<RecordWrite> {
         self.forget_listing();
         let mut writes = self.set.take_writes();
+        self.begin_sweeps(&mut writes);
         let items = std::mem::take(&mut self.pending);
         let digests = self.set.take_digests();
         if !items.is_empty() {
@@ -349,3 +352,6 @@ impl Replica {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@
 //!
 //! Pure: no clock, no IO, no randomness.
 
+mod hiding;
 mod object;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,9 @@ use coppice_crdt::{
     ObjectDelta, Part, RangeRemoval, VersionVector,
 };
 
+pub use hiding::EntryPage;
+use hiding::SurvivorCount;
+pub(crate) use hiding::{ENTRIES_PER_STEP, behind};
 pub use object::ObjectView;
 use object::{Slot, WorkingObject, deadline};
 
@@ -41,6 +45,9 @@ pub enum Read {
     Field(ObjectKey, Arc<str>),
     /// Entry records of one object in a range, all of them.
     Scan(ObjectKey, EntryRange),
+    /// The first entry records of one object in a range, as they are stored: up
+    /// to so many, for [`crate::Replica::supply_page`].
+    Page(ObjectKey, EntryRange, usize),
     /// All objects and entries between two places of a range, with their records;
     /// the listing may stop after `limit` entries.
     Listing {
@@ -71,19 +78,30 @@ pub struct WorkingSet {
     totals: Totals,
     digests: Box<[u128; RANGES]>,
     touched_ranges: u64,
+    counts: Vec<SurvivorCount>,
+    newly_hidden: Vec<ObjectKey>,
 }
 
-/// What one change of an entry replaced.
+/// What one change replaced.
 #[derive(Debug)]
 struct Undo {
     key: ObjectKey,
     header: Option<Header>,
-    name: EntryKey,
-    entry: Option<Slot<Entry>>,
-    field: Option<(Arc<str>, Option<Slot<FieldHeader>>)>,
-    deadline_ms: Option<u64>,
+    change: Undone,
     was_dirty: bool,
     touched_ranges: u64,
+}
+
+#[derive(Debug)]
+enum Undone {
+    Entry {
+        name: EntryKey,
+        slot: Option<Slot<Entry>>,
+        field: Option<(Arc<str>, Option<Slot<FieldHeader>>)>,
+        deadline_ms: Option<u64>,
+    },
+    /// Large removals that were hidden before.
+    Hidden(Vec<RangeRemoval>),
 }
 
 /// A point to which changes can be taken back.
@@ -108,6 +126,8 @@ impl WorkingSet {
             totals,
             digests,
             touched_ranges: 0,
+            counts: Vec::new(),
+            newly_hidden: Vec::new(),
         }
     }
 
@@ -254,12 +274,24 @@ impl WorkingSet {
             let Some(undo) = self.undo.pop() else { return };
             self.set_header(&undo.key, undo.header);
             self.touched_ranges = undo.touched_ranges;
-            let Some(object) = self.objects.get_mut(&undo.key) else { continue };
-            restore(&mut object.entries, undo.name, undo.entry);
-            if let Some((name, field)) = undo.field {
-                restore(&mut object.fields, name, field);
+            match undo.change {
+                Undone::Entry { name, slot, field, deadline_ms } => {
+                    self.count_change(&undo.key, &name, slot.as_ref());
+                    let Some(object) = self.objects.get_mut(&undo.key) else { continue };
+                    restore(&mut object.entries, name, slot);
+                    if let Some((name, field)) = field {
+                        restore(&mut object.fields, name, field);
+                    }
+                    object.deadline_ms = deadline_ms;
+                }
+                Undone::Hidden(hidden) => {
+                    self.counts.retain(|count| count.key != undo.key);
+                    self.newly_hidden.pop();
+                    let Some(object) = self.objects.get_mut(&undo.key) else { continue };
+                    object.hidden = hidden;
+                }
             }
-            object.deadline_ms = undo.deadline_ms;
+            let Some(object) = self.objects.get_mut(&undo.key) else { continue };
             if !undo.was_dirty {
                 // Changes are taken back last first, and this one was the first
                 // of its object: it stands at the end.
@@ -283,7 +315,10 @@ impl WorkingSet {
         seen: &[(EntryRange, VersionVector)],
     ) -> Result<(), Missing> {
         for removal in &delta.removals {
-            self.remove_range(key, removal)?;
+            match self.survivors(key, delta, removal, seen)? {
+                Some(survivors) => self.hide(key, removal, survivors)?,
+                None => self.remove_each(key, removal)?,
+            }
         }
         for (name, change) in &delta.entries {
             let old = self.object(key)?.entry(name)?;
@@ -293,17 +328,18 @@ impl WorkingSet {
                 continue;
             };
             let new = change.apply(owner, old.clone(), &context.1);
-            self.replace_entry(key, name, old, new)?;
+            self.replace_entry(key, name, old.as_ref(), new)?;
         }
         Ok(())
     }
 
-    /// Takes what a large removal takes. Its range is loaded whole.
-    fn remove_range(&mut self, key: &ObjectKey, removal: &RangeRemoval) -> Result<(), Missing> {
+    /// Takes what a large removal takes, by looking at each entry: its range is
+    /// loaded whole.
+    fn remove_each(&mut self, key: &ObjectKey, removal: &RangeRemoval) -> Result<(), Missing> {
         let entries = self.object(key)?.scan(&removal.range, None, usize::MAX)?;
         for (name, entry) in entries {
             let left = removal.survivors(&name, entry.clone());
-            self.replace_entry(key, &name, Some(entry), left)?;
+            self.replace_entry(key, &name, Some(&entry), left)?;
         }
         Ok(())
     }
@@ -317,10 +353,10 @@ impl WorkingSet {
         &mut self,
         key: &ObjectKey,
         name: &EntryKey,
-        old: Option<Entry>,
+        old: Option<&Entry>,
         new: Option<Entry>,
     ) -> Result<(), Missing> {
-        if old == new {
+        if old == new.as_ref() {
             return Ok(());
         }
         let crdt_type = self.crdt_type;
@@ -336,25 +372,23 @@ impl WorkingSet {
             }
             None => None,
         };
-        let mut undo = Undo {
-            key: Arc::clone(key),
-            header: object.header,
+        let was = object.header;
+        let (was_dirty, touched_ranges) = (object.dirty, self.touched_ranges);
+        let change = Undone::Entry {
             name: name.clone(),
-            entry: object.entries.get(name).map(|slot| Slot { state: None, dirty: slot.dirty }),
+            slot: object.entries.get(name).cloned(),
             field: field.as_ref().map(|(name, _)| {
                 let slot = object.fields.get(name).cloned();
                 (Arc::clone(name), slot)
             }),
             deadline_ms: object.deadline_ms,
-            was_dirty: object.dirty,
-            touched_ranges: self.touched_ranges,
         };
-        let mut header = undo.header.unwrap_or_else(|| Header::new(crdt_type));
+        let mut header = was.unwrap_or_else(|| Header::new(crdt_type));
         header.update(
             etag_key,
             (key, name),
             field.as_mut().map(|(_, header)| header),
-            (old.as_ref(), new.as_ref()),
+            (old, new.as_ref()),
         );
         if let Some((name, header)) = field {
             let state = (!header.types.is_empty()).then_some(header);
@@ -363,12 +397,20 @@ impl WorkingSet {
         if name.part() == Part::Value && name.field().is_none() {
             object.deadline_ms = deadline(new.as_ref());
         }
-        object.entries.insert(name.clone(), Slot { state: new, dirty: true });
-        if let Some(slot) = &mut undo.entry {
-            slot.state = old;
+        let kept = !header.is_gone() || !object.hidden.is_empty();
+        let slot = Slot { state: new, dirty: true };
+        self.count_change(key, name, Some(&slot));
+        if let Some(object) = self.objects.get_mut(key) {
+            object.entries.insert(name.clone(), slot);
         }
-        self.undo.push(undo);
-        self.set_header(key, (!header.is_gone()).then_some(header));
+        self.undo.push(Undo {
+            key: Arc::clone(key),
+            header: was,
+            change,
+            was_dirty,
+            touched_ranges,
+        });
+        self.set_header(key, kept.then_some(header));
         Ok(())
     }
 

@@ -160,6 +160,7 @@ impl Recovered {
             repair: self.repair,
             repairing: Repairing::default(),
             extra_writes: Vec::new(),
+            sweeps: super::sweeping::Sweeps::default(),
             outputs: Vec::new(),
             pins: BTreeMap::new(),
             counters: Counters::default(),

@@ -66,27 +66,7 @@ impl Replica {
     pub(super) fn seen_of(&self, key: &ObjectKey) -> Vec<(EntryRange, VersionVector)> {
         let range = self.set.range_of(key);
         let intervals = self.repair.ranges.iter().find(|(known, _)| *known == range);
-        let mut seen = Vec::new();
-        let mut from: Box<[u8]> = Box::default();
-        for (end, context) in intervals.map_or(&[][..], |(_, intervals)| intervals) {
-            let to = match end {
-                Some(end) if end.key < *key => continue,
-                Some(end) if end.key == *key => Some(end.entry.clone()),
-                _ => None,
-            };
-            if to.as_ref().is_some_and(|to| *to <= from) {
-                continue;
-            }
-            let mut joined = self.seen().clone();
-            joined.join(context);
-            seen.push((EntryRange { from, to: to.clone() }, joined));
-            match to {
-                Some(to) => from = to,
-                None => return seen,
-            }
-        }
-        seen.push((EntryRange { from, to: None }, self.seen().clone()));
-        seen
+        contexts_of(intervals.map_or(&[], |(_, intervals)| intervals), key, self.seen())
     }
 
     /// Begins a repair if a peer said that only that helps, and none runs.
@@ -285,7 +265,7 @@ impl Replica {
             let ours = self.set.entry(key, name)?;
             let joined =
                 Entry::join(owner_of(name), (ours.as_ref(), context), (theirs, &part.vector));
-            self.set.replace_entry(key, name, ours, joined)?;
+            self.set.replace_entry(key, name, ours.as_ref(), joined)?;
         }
         Ok(())
     }
@@ -304,29 +284,7 @@ impl Replica {
                 at
             }
         };
-        let intervals = &mut self.repair.ranges[at].1;
-        split_at(intervals, from);
-        split_at(intervals, to);
-        let mut start: Option<Position> = None;
-        for (end, context) in intervals.iter_mut() {
-            let begins = from.is_none_or(|from| start.as_ref().is_some_and(|start| start >= from));
-            let ends = match (to, end.as_ref()) {
-                (None, _) => true,
-                (Some(_), None) => false,
-                (Some(to), Some(end)) => end <= to,
-            };
-            if begins && ends {
-                context.join(vector);
-            }
-            start.clone_from(end);
-        }
-        intervals.dedup_by(|next, kept| {
-            let same = next.1 == kept.1;
-            if same {
-                kept.0 = next.0.take();
-            }
-            same
-        });
+        credit_interval(&mut self.repair.ranges[at].1, (from, to), vector);
     }
 
     fn ask_next_part(&mut self, merged: RepairPart, now: Now) {
@@ -384,3 +342,65 @@ fn split_at(intervals: &mut Intervals, place: Option<&Position>) {
         intervals.insert(at, (Some(place.clone()), context));
     }
 }
+
+/// Joins `vector` to the context of what lies between two places.
+fn credit_interval(
+    intervals: &mut Intervals,
+    (from, to): (Option<&Position>, Option<&Position>),
+    vector: &VersionVector,
+) {
+    split_at(intervals, from);
+    split_at(intervals, to);
+    let mut start: Option<Position> = None;
+    for (end, context) in intervals.iter_mut() {
+        let begins = from.is_none_or(|from| start.as_ref().is_some_and(|start| start >= from));
+        let ends = match (to, end.as_ref()) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(to), Some(end)) => end <= to,
+        };
+        if begins && ends {
+            context.join(vector);
+        }
+        start.clone_from(end);
+    }
+    intervals.dedup_by(|next, kept| {
+        let same = next.1 == kept.1;
+        if same {
+            kept.0 = next.0.take();
+        }
+        same
+    });
+}
+
+/// What was seen where each entry of `key` stands: `group`, and what intervals add.
+fn contexts_of(
+    intervals: &[(Option<Position>, VersionVector)],
+    key: &ObjectKey,
+    group: &VersionVector,
+) -> Vec<(EntryRange, VersionVector)> {
+    let mut seen = Vec::new();
+    let mut from: Box<[u8]> = Box::default();
+    for (end, context) in intervals {
+        let to = match end {
+            Some(end) if end.key < *key => continue,
+            Some(end) if end.key == *key => Some(end.entry.clone()),
+            _ => None,
+        };
+        if to.as_ref().is_some_and(|to| *to <= from) {
+            continue;
+        }
+        let mut joined = group.clone();
+        joined.join(context);
+        seen.push((EntryRange { from, to: to.clone() }, joined));
+        match to {
+            Some(to) => from = to,
+            None => return seen,
+        }
+    }
+    seen.push((EntryRange { from, to: None }, group.clone()));
+    seen
+}
+
+#[cfg(test)]
+mod tests;

@@ -83,17 +83,12 @@ impl WorkingObject {
             self.deadline_ms = deadline(entry.as_ref());
             self.stored_deadline_ms = self.deadline_ms;
         }
-        let stored = entry.is_some();
-        let visible = self
-            .hidden
-            .iter()
-            .try_fold(entry, |entry, removal| {
-                entry.map(|entry| removal.survivors(&name, entry)).ok_or(())
-            })
-            .unwrap_or(None);
-        // A hidden entry is deleted with the next change of its object.
-        let dirty = stored && visible.is_none();
-        self.entries.insert(name, Slot { state: visible, dirty });
+        self.entries.insert(name, Slot { state: entry, dirty: false });
+    }
+
+    /// What of an entry is left under removals that are not carried out yet.
+    pub(super) fn visible(&self, name: &EntryKey, entry: Option<Entry>) -> Option<Entry> {
+        self.hidden.iter().fold(entry, |left, removal| removal.survivors(name, left?))
     }
 
     pub(super) fn field(&self, name: &Arc<str>) -> Result<FieldHeader, Missing> {
@@ -145,7 +140,12 @@ impl WorkingObject {
         for (name, slot) in &mut self.entries {
             if std::mem::take(&mut slot.dirty) {
                 let key = RecordKey::Entry(self.id.clone(), name.clone());
-                writes.push((key, slot.state.as_ref().map(encode_entry)));
+                let left = self
+                    .hidden
+                    .iter()
+                    .fold(slot.state.clone(), |left, removal| removal.survivors(name, left?));
+                writes.push((key, left.as_ref().map(encode_entry)));
+                slot.state = left;
             }
         }
         for (name, slot) in &mut self.fields {
@@ -189,7 +189,7 @@ impl Entries for ObjectView<'_> {
     fn entry(&self, name: &EntryKey) -> Result<Option<Entry>, Missing> {
         let object = self.object;
         match object.entries.get(name) {
-            Some(slot) => Ok(slot.state.clone()),
+            Some(slot) => Ok(object.visible(name, slot.state.clone())),
             None if object.complete => Ok(None),
             None if object.scanned.iter().any(|range| range.contains(name.as_bytes())) => Ok(None),
             None => Err(Missing(Read::Entry(Arc::clone(&object.id.key), name.clone()))),
@@ -219,7 +219,9 @@ impl Entries for ObjectView<'_> {
             .iter()
             .filter(|(name, _)| range.contains(name.as_bytes()))
             .filter(|(name, _)| after.is_none_or(|after| *name > after))
-            .filter_map(|(name, slot)| Some((name.clone(), slot.state.clone()?)));
+            .filter_map(|(name, slot)| {
+                Some((name.clone(), object.visible(name, slot.state.clone())?))
+            });
         Ok(entries.take(limit).collect())
     }
 }

@@ -91,19 +91,19 @@ impl Replica {
     /// Whether [`Replica::step`] has something to do.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.inbox.is_empty() || self.has_part_to_merge()
+        !self.inbox.is_empty() || self.has_part_to_merge() || self.has_sweeps()
     }
 
-    /// Joins one received unit, or a piece of a repair part, into the state.
-    /// Returns whether it did something; a piece of a repair waits until all
-    /// earlier changes are sealed.
+    /// Joins one received unit, or a piece of a repair part, into the state, or
+    /// sweeps a little. Returns whether to go on at once; where it does not, the
+    /// owner commits first, and asks [`Replica::has_work`].
     ///
     /// # Errors
     ///
     /// [`Missing`]: supply it and call again; nothing was changed.
     pub fn step(&mut self, now: Now) -> Result<bool, Missing> {
         let Some((link, unit, base)) = self.inbox.pop_front() else {
-            return self.merge_part(now);
+            return Ok(self.merge_part(now)? || self.sweep()?);
         };
         if !base.is_covered_by(self.seen()) {
             let bytes = 64 * unit.objects.len();
@@ -114,11 +114,19 @@ impl Replica {
             return Ok(true);
         }
         let savepoint = self.set.savepoint();
+        match self.count_survivors(&unit) {
+            Ok(true) => {}
+            unready => {
+                self.inbox.push_front((link, unit, base));
+                return unready;
+            }
+        }
         if let Err(missing) = self.join_unit(&unit) {
             self.set.rollback(savepoint);
             self.inbox.push_front((link, unit, base));
             return Err(missing);
         }
+        self.set.drop_counts();
         self.observe_stamps(&unit, now);
         let before = self.seen().clone();
         self.raise_seen(&unit);

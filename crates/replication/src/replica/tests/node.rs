@@ -1,0 +1,300 @@
+//! A replica with a store in memory, and wires between such replicas.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use coppice_crdt::{ActorId, CrdtType, Entry, EntryKey, Operation, Outcome};
+
+use crate::record::{
+    HeadRecord, LogRecord, ObjectRecord, Position, RecordKey, RepairRecord, decode_entry,
+    decode_field,
+};
+use crate::replica::{
+    Identity, LocalListing, Now, Recovered, Replica, ReplicaSettings, Submission, SubmitRefusal,
+    WriteLimits,
+};
+use crate::unit::ObjectKey;
+use crate::working_set::{Missing, Read};
+use crate::{CloseReason, LinkId, Message, Output, RANGES, RepairPart};
+
+pub(super) const NO_LIMITS: WriteLimits =
+    WriteLimits { objects: u64::MAX, elements: u64::MAX, value_bytes: 1 << 20 };
+
+const SETTINGS: ReplicaSettings = ReplicaSettings {
+    eager: true,
+    interval_ms: 5_000,
+    log_bytes: 64 << 20,
+    log_age_ms: 3_600_000,
+    startup_wait_ms: 0,
+    expects_peers: true,
+};
+
+type Records = BTreeMap<RecordKey, Vec<u8>>;
+
+/// Entries of a store, in the order in which repair walks them.
+type Listed = Vec<(ObjectKey, EntryKey, Entry)>;
+
+/// One replica, its store, and the snapshots it serves.
+pub(super) struct Node {
+    pub(super) replica: Replica,
+    pub(super) records: Records,
+    snapshots: BTreeMap<LinkId, (Records, coppice_crdt::VersionVector)>,
+    pub(super) closed: Vec<(LinkId, CloseReason)>,
+    pub(super) sent: VecDeque<(LinkId, Vec<u8>)>,
+    /// Entries that a part of a repair may hold.
+    pub(super) part_entries: usize,
+}
+
+pub(super) fn at(ms: u64) -> Now {
+    Now { wall_ms: 1_790_000_000_000 + ms, steady_ms: ms }
+}
+
+impl Node {
+    pub(super) fn new(number: u8, crdt_type: CrdtType) -> Self {
+        Self::open(number, crdt_type, Records::new())
+    }
+
+    pub(super) fn open(number: u8, crdt_type: CrdtType, records: Records) -> Self {
+        let identity = Identity {
+            group_id: [9; 16],
+            crdt_type,
+            store: [number; 16],
+            opening: ActorId::from_bytes([number; 16]),
+            opening_number: 1,
+            name: format!("node {number}").into(),
+        };
+        let head = records.get(&RecordKey::Head).map(|bytes| HeadRecord::decode(bytes).unwrap());
+        let repair =
+            records.get(&RecordKey::Repair).map(|bytes| RepairRecord::decode(bytes).unwrap());
+        let mut recovered = Recovered::new(identity, head, repair).unwrap();
+        for (key, bytes) in &records {
+            if let RecordKey::Log(seq) = key {
+                let record = LogRecord::decode(bytes).unwrap();
+                recovered.replay(*seq, &record, bytes.len() as u64).unwrap();
+            }
+        }
+        Self {
+            replica: recovered.finish(SETTINGS, at(0)).unwrap(),
+            records,
+            snapshots: BTreeMap::new(),
+            closed: Vec::new(),
+            sent: VecDeque::new(),
+            part_entries: 3,
+        }
+    }
+
+    /// Runs an operation until all it touches is loaded, and commits nothing.
+    pub(super) fn submit(
+        &mut self,
+        operations: &[(ObjectKey, Operation)],
+        limits: WriteLimits,
+        now: Now,
+    ) -> Result<Vec<Outcome>, SubmitRefusal> {
+        loop {
+            match self.replica.submit(Submission { operations, limits }, now) {
+                Ok(done) => return done,
+                Err(missing) => self.supply(missing),
+            }
+        }
+    }
+
+    pub(super) fn write(&mut self, key: &str, operation: Operation, now: Now) {
+        self.submit(&[(key.into(), operation)], NO_LIMITS, now).expect("it is not refused");
+        self.commit(now);
+    }
+
+    fn supply(&mut self, Missing(read): Missing) {
+        let records = &self.records;
+        let set = &mut self.replica.set;
+        let id = |key: &ObjectKey, range| crate::ObjectId { range, key: ObjectKey::clone(key) };
+        match read {
+            Read::Object(key) => {
+                let found = records.get(&RecordKey::Object(id(&key, set.range_of(&key))));
+                let record = found.map(|bytes| ObjectRecord::decode(bytes).unwrap());
+                set.supply_object(&key, record);
+            }
+            Read::Entry(key, name) => {
+                let record = RecordKey::Entry(id(&key, set.range_of(&key)), name.clone());
+                let entry = records.get(&record).map(|bytes| decode_entry(bytes).unwrap());
+                set.supply_entry(&key, name, entry);
+            }
+            Read::Field(key, name) => {
+                let record = RecordKey::Field(id(&key, set.range_of(&key)), name.clone());
+                let field = records.get(&record).map(|bytes| decode_field(bytes).unwrap());
+                set.supply_field(&key, &name, field);
+            }
+            Read::Scan(key, range) => {
+                let listed = entries(records)
+                    .into_iter()
+                    .filter(|(of, name, _)| *of == key && range.contains(name.as_bytes()));
+                let listed = listed.map(|(_, name, entry)| (name, entry)).collect();
+                set.supply_scan(&key, range, listed);
+            }
+            Read::Listing { range, from, to, limit } => {
+                let (listed, reached) =
+                    page(records, set, range, (from.as_ref(), to.as_ref()), limit);
+                let mut objects: Vec<(ObjectKey, Vec<EntryKey>)> = Vec::new();
+                for (key, name, _) in listed {
+                    match objects.last_mut() {
+                        Some((last, names)) if *last == key => names.push(name),
+                        _ => objects.push((key, vec![name])),
+                    }
+                }
+                self.replica.supply_listing(LocalListing { objects, reached });
+            }
+        }
+    }
+
+    /// Joins all that came, and commits.
+    pub(super) fn work(&mut self, now: Now) {
+        loop {
+            match self.replica.step(now) {
+                Ok(true) => {}
+                Ok(false) if self.commit(now) == 0 => return,
+                Ok(false) => {}
+                Err(missing) => self.supply(missing),
+            }
+        }
+    }
+
+    /// One commit, synced, and what follows from it. Returns the records written.
+    pub(super) fn commit(&mut self, now: Now) -> usize {
+        let writes = self.replica.seal(now);
+        let written = writes.len();
+        for (key, bytes) in writes {
+            match bytes {
+                Some(bytes) => self.records.insert(key, bytes),
+                None => self.records.remove(&key),
+            };
+        }
+        self.replica.committed(true, now);
+        self.replica.set.clear();
+        self.put_out();
+        written
+    }
+
+    fn put_out(&mut self) {
+        for output in self.replica.take_outputs() {
+            match output {
+                Output::Send(link, frame) => self.sent.push_back((link, frame)),
+                Output::Close(link, reason) => self.closed.push((link, reason)),
+                Output::OpenSnapshot(link) => {
+                    let vector = self.replica.visible.clone();
+                    self.snapshots.insert(link, (self.records.clone(), vector));
+                }
+                Output::ReadPart { link, range, from } => self.send_part(link, range, from),
+                Output::DropSnapshot(link) => {
+                    self.snapshots.remove(&link);
+                }
+            }
+        }
+    }
+
+    fn send_part(&mut self, link: LinkId, range: u8, from: Option<Position>) {
+        let (records, vector) = &self.snapshots[&link];
+        let set = &self.replica.set;
+        let (listed, to) = page(records, set, range, (from.as_ref(), None), self.part_entries);
+        let mut objects: Vec<(ObjectKey, Vec<(EntryKey, Entry)>)> = Vec::new();
+        for (key, name, entry) in listed {
+            match objects.last_mut() {
+                Some((last, entries)) if *last == key => entries.push((name, entry)),
+                _ => objects.push((key, vec![(name, entry)])),
+            }
+        }
+        let last = to.is_none() && usize::from(range) + 1 == RANGES;
+        let part = RepairPart { vector: vector.clone(), range, from, to, objects };
+        self.sent.push_back((link, Message::RepairPart(part).encode()));
+        if last {
+            self.replica.repair_served(link);
+        }
+    }
+
+    /// Sends what the log has for each link.
+    pub(super) fn send_log(&mut self, now: Now) {
+        loop {
+            let wanted = self.replica.wanted_records();
+            if wanted.is_empty() {
+                return;
+            }
+            for (link, from) in wanted {
+                let record = self.records.get(&RecordKey::Log(from));
+                let record = LogRecord::decode(record.expect("the log holds it")).unwrap();
+                self.replica.supply_records(link, &[(from, record)], now);
+                self.put_out();
+            }
+        }
+    }
+}
+
+/// The state as it stands in records, in order.
+pub(super) fn entries(records: &Records) -> Listed {
+    let mut listed = Listed::new();
+    for (key, bytes) in records {
+        match key {
+            RecordKey::Object(id) => {
+                let record = ObjectRecord::decode(bytes).unwrap();
+                let inline = record.inline.unwrap_or_default();
+                listed
+                    .extend(inline.into_iter().map(|(name, entry)| (id.key.clone(), name, entry)));
+            }
+            RecordKey::Entry(id, name) => {
+                listed.push((id.key.clone(), name.clone(), decode_entry(bytes).unwrap()));
+            }
+            _ => {}
+        }
+    }
+    listed.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+    listed
+}
+
+/// At most `limit` entries of a range between two places, and where it stopped.
+fn page(
+    records: &Records,
+    set: &crate::WorkingSet,
+    range: u8,
+    (from, to): (Option<&Position>, Option<&Position>),
+    limit: usize,
+) -> (Listed, Option<Position>) {
+    let place = |key: &ObjectKey, name: &EntryKey| Position {
+        key: key.clone(),
+        entry: name.as_bytes().into(),
+    };
+    let mut within: Listed = entries(records)
+        .into_iter()
+        .filter(|(key, name, _)| {
+            let place = place(key, name);
+            set.range_of(key) == range
+                && from.is_none_or(|from| *from <= place)
+                && to.is_none_or(|to| place < *to)
+        })
+        .collect();
+    let reached = within.get(limit).map(|(key, name, _)| place(key, name));
+    within.truncate(limit);
+    (within, reached)
+}
+
+/// Links two nodes, `link` being its id on both sides.
+pub(super) fn connect(a: &mut Node, b: &mut Node, link: LinkId, now: Now) {
+    for (node, dialled) in [(&mut *a, true), (&mut *b, false)] {
+        node.replica.link_up(link, dialled, now);
+        node.commit(now);
+    }
+}
+
+/// Lets frames flow between two nodes until none is left.
+pub(super) fn exchange(a: &mut Node, b: &mut Node, now: Now) {
+    loop {
+        a.send_log(now);
+        b.send_log(now);
+        let (from_a, from_b) = (std::mem::take(&mut a.sent), std::mem::take(&mut b.sent));
+        if from_a.is_empty() && from_b.is_empty() {
+            return;
+        }
+        for (node, frames) in [(&mut *b, from_a), (&mut *a, from_b)] {
+            for (link, frame) in frames {
+                node.replica.receive(link, &frame, now);
+            }
+            node.work(now);
+            node.commit(now);
+        }
+    }
+}
