@@ -197,6 +197,46 @@ fn runs_that_cannot_be_counted_do_no_harm() {
     b.work(at(1));
 }
 
+/// Many elements, more than a removal looks at one by one.
+fn many(from: usize, to: usize) -> Operation {
+    let element = |n: usize| Element::parse(n.to_string().as_bytes()).unwrap();
+    Operation::Add { elements: (from..to).map(element).collect() }
+}
+
+#[test]
+fn an_add_of_what_is_being_swept_stays() {
+    let mut node = Node::new(1, CrdtType::ORSet);
+    node.write("set", many(0, 1_500), at(0));
+    node.submit(&[("set".into(), Operation::Clear)], NO_LIMITS, at(1)).unwrap();
+    node.commit(at(1));
+    assert_eq!(entries(&node.records).len(), 1, "the existence");
+    assert!(node.records.len() > 1_500, "the elements are hidden, not yet deleted");
+    while !node.step_once(at(2)) {}
+    node.submit(&[("set".into(), many(0, 5))], NO_LIMITS, at(2)).unwrap();
+    node.commit(at(2));
+    assert_eq!(entries(&node.records).len(), 6);
+    node.work(at(3));
+    assert_eq!(entries(&node.records).len(), 6);
+    assert!(node.records.len() < 50, "the rest is deleted");
+    state::check(&node);
+}
+
+#[test]
+fn a_large_removal_leaves_what_was_added_meanwhile() {
+    let (mut a, mut b) = pair();
+    a.write("set", many(0, 1_500), at(1));
+    exchange(&mut a, &mut b, at(1));
+    b.write("set", many(1_490, 1_510), at(2));
+    a.write("set", Operation::Clear, at(2));
+    exchange(&mut a, &mut b, at(2));
+    for node in [&mut a, &mut b] {
+        node.work(at(3));
+        assert_eq!(entries(&node.records).len(), 21, "twenty elements and the existence");
+        state::check(node);
+    }
+    assert_eq!(a.replica.digest(), b.replica.digest());
+}
+
 #[test]
 fn an_empty_replica_is_repaired_while_it_writes() {
     let mut source = trimmed_source(1, 100);

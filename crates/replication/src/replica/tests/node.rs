@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use coppice_crdt::{ActorId, CrdtType, Entry, EntryKey, Operation, Outcome};
+use coppice_crdt::{ActorId, CrdtType, Entry, EntryKey, Operation, Outcome, RangeRemoval};
 
 use crate::record::{
     HeadRecord, LogRecord, ObjectRecord, Position, RecordKey, RepairRecord, decode_entry,
@@ -13,7 +13,7 @@ use crate::replica::{
     WriteLimits,
 };
 use crate::unit::ObjectKey;
-use crate::working_set::{Missing, Read};
+use crate::working_set::{EntryPage, Missing, Read};
 use crate::{CloseReason, LinkId, Message, Output, RANGES, RepairPart};
 
 pub(super) const NO_LIMITS: WriteLimits =
@@ -42,6 +42,8 @@ pub(super) struct Node {
     pub(super) sent: VecDeque<(LinkId, Vec<u8>)>,
     /// Entries that a part of a repair may hold.
     pub(super) part_entries: usize,
+    /// Whether what is loaded stays over a commit.
+    pub(super) keeps_loaded: bool,
 }
 
 pub(super) fn at(ms: u64) -> Now {
@@ -79,6 +81,7 @@ impl Node {
             closed: Vec::new(),
             sent: VecDeque::new(),
             part_entries: 3,
+            keeps_loaded: false,
         }
     }
 
@@ -129,6 +132,19 @@ impl Node {
                 let listed = listed.map(|(_, name, entry)| (name, entry)).collect();
                 set.supply_scan(&key, range, listed);
             }
+            Read::Page(key, range, limit) => {
+                let id = id(&key, set.range_of(&key));
+                let stored = records.iter().filter_map(|(record, bytes)| match record {
+                    RecordKey::Entry(of, name) if *of == id && range.contains(name.as_bytes()) => {
+                        Some((name.clone(), decode_entry(bytes).unwrap()))
+                    }
+                    _ => None,
+                });
+                let mut entries: Vec<(EntryKey, Entry)> = stored.take(limit + 1).collect();
+                let more = entries.len() > limit;
+                entries.truncate(limit);
+                self.replica.supply_page(EntryPage { key, entries, more });
+            }
             Read::Listing { range, from, to, limit } => {
                 let (listed, reached) =
                     page(records, set, range, (from.as_ref(), to.as_ref()), limit);
@@ -144,13 +160,26 @@ impl Node {
         }
     }
 
+    /// One step, supplied with what it needs; whether it did not ask for more.
+    pub(super) fn step_once(&mut self, now: Now) -> bool {
+        match self.replica.step(now) {
+            Ok(_) => true,
+            Err(missing) => {
+                self.supply(missing);
+                false
+            }
+        }
+    }
+
     /// Joins all that came, and commits.
     pub(super) fn work(&mut self, now: Now) {
         loop {
             match self.replica.step(now) {
-                Ok(true) => {}
-                Ok(false) if self.commit(now) == 0 => return,
-                Ok(false) => {}
+                Ok(worked) => {
+                    if !worked && self.commit(now) == 0 && !self.replica.has_work() {
+                        return;
+                    }
+                }
                 Err(missing) => self.supply(missing),
             }
         }
@@ -167,7 +196,9 @@ impl Node {
             };
         }
         self.replica.committed(true, now);
-        self.replica.set.clear();
+        if !self.keeps_loaded {
+            self.replica.set.clear();
+        }
         self.put_out();
         written
     }
@@ -243,7 +274,24 @@ pub(super) fn entries(records: &Records) -> Listed {
         }
     }
     listed.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
-    listed
+    let hidden = |key: &ObjectKey| {
+        records.iter().find_map(|(record, bytes)| match record {
+            RecordKey::Object(id) if id.key == *key => {
+                Some(ObjectRecord::decode(bytes).unwrap().hidden)
+            }
+            _ => None,
+        })
+    };
+    let mut of: Option<(ObjectKey, Vec<RangeRemoval>)> = None;
+    let visible = listed.into_iter().filter_map(|(key, name, entry)| {
+        if of.as_ref().is_none_or(|(known, _)| *known != key) {
+            of = Some((key.clone(), hidden(&key).unwrap_or_default()));
+        }
+        let hidden = of.iter().flat_map(|(_, hidden)| hidden);
+        let left = hidden.fold(Some(entry), |left, removal| removal.survivors(&name, left?));
+        Some((key, name, left?))
+    });
+    visible.collect()
 }
 
 /// At most `limit` entries of a range between two places, and where it stopped.

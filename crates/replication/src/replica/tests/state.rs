@@ -48,7 +48,7 @@ fn name(key: u8) -> ObjectKey {
 }
 
 /// Works everything derived out from the entries alone, and compares.
-fn check(node: &Node) {
+pub(super) fn check(node: &Node) {
     let etag_key = node.replica.identity.etag_key();
     let crdt_type = node.replica.identity.crdt_type;
     let mut headers: BTreeMap<ObjectKey, Header> = BTreeMap::new();
@@ -151,6 +151,7 @@ fn run(crdt_type: CrdtType, submissions: Vec<Submitted>) {
         }
         if forget > 0 {
             // Else the next submission joins this one in a commit.
+            node.keeps_loaded = forget == 1;
             node.commit(at(step));
             check(&node);
         }
