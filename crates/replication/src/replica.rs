@@ -241,7 +241,10 @@ impl Replica {
     /// if nothing changed.
     pub fn seal(&mut self, now: Now) -> Vec<RecordWrite> {
         self.forget_listing();
-        let mut writes = self.set.take_writes();
+        // What was decided on committed state first: a change made since then is
+        // to stand, as that of an entry whose old form a sweep deletes.
+        let mut writes = std::mem::take(&mut self.extra_writes);
+        writes.append(&mut self.set.take_writes());
         self.begin_sweeps(&mut writes);
         let items = std::mem::take(&mut self.pending);
         let digests = self.set.take_digests();
@@ -260,7 +263,6 @@ impl Replica {
             self.stamp_bound = bound;
             self.head_due = true;
         }
-        writes.append(&mut self.extra_writes);
         let overdue = self.log.next_seq() - self.head_seq >= RECORDS_PER_HEAD;
         if self.head_due || overdue {
             self.head_due = false;
