@@ -287,9 +287,9 @@ pub(super) fn entries(records: &Records) -> Listed {
         if of.as_ref().is_none_or(|(known, _)| *known != key) {
             of = Some((key.clone(), hidden(&key).unwrap_or_default()));
         }
-        let hidden = of.iter().flat_map(|(_, hidden)| hidden);
-        let left = hidden.fold(Some(entry), |left, removal| removal.survivors(&name, left?));
-        Some((key, name, left?))
+        let mut hidden = of.iter().flat_map(|(_, hidden)| hidden);
+        let left = hidden.try_fold(entry, |left, removal| removal.survivors(&name, left))?;
+        Some((key, name, left))
     });
     visible.collect()
 }
