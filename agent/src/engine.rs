@@ -33,8 +33,9 @@ use crate::store::keys::{self, Slot};
 use crate::store::{Batch, Durability, Reader, Store, StoreError};
 use group::Group;
 
-/// What the working set of a group may hold between commits.
-const CACHED_OBJECTS: usize = 16_384;
+/// About how many objects and entries the working set of a group may hold
+/// between commits.
+const CACHED_ITEMS: usize = 32_768;
 
 /// Received units joined in one commit, so that answers do not wait for long.
 const STEPS_PER_COMMIT: usize = 256;
@@ -91,6 +92,11 @@ impl<S: Store, T> Engine<S, T> {
     /// The store, for reading.
     pub const fn store(&self) -> &S {
         &self.store
+    }
+
+    /// The store, for a simulation to make it fail.
+    pub const fn store_mut(&mut self) -> &mut S {
+        &mut self.store
     }
 
     /// Ends the engine and gives the store back.

@@ -10,7 +10,7 @@ use coppice_replication::{
 };
 
 use super::effect::{Effect, Serve, ServingStep};
-use super::{CACHED_OBJECTS, EngineError, GroupDurability, STEPS_PER_COMMIT, holds};
+use super::{CACHED_ITEMS, EngineError, GroupDurability, STEPS_PER_COMMIT, holds};
 use crate::etag::EtagText;
 use crate::records::{GroupRecords, RecordError};
 use crate::replica_task::{Precondition, SubmitError, WriteAnswer, WriteRequest, Written};
@@ -164,6 +164,11 @@ impl<Snapshot> Group<Snapshot> {
         let records = GroupRecords { store, slot: self.slot };
         let set = self.replica.working_set();
         match read {
+            Read::Many(reads) => {
+                for read in reads {
+                    self.load(store, read)?;
+                }
+            }
             Read::Object(key) => {
                 let record = records.object(set.range_of(key), key)?;
                 set.supply_object(key, record);
@@ -222,7 +227,7 @@ impl<Snapshot> Group<Snapshot> {
         let synced = synced || self.settings.durability == GroupDurability::None;
         self.replica.committed(synced, now);
         let set = self.replica.working_set();
-        if set.len() > CACHED_OBJECTS {
+        if set.loaded() > CACHED_ITEMS {
             set.clear();
         }
     }

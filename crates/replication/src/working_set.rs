@@ -43,6 +43,8 @@ pub enum Read {
     Entry(ObjectKey, EntryKey),
     /// A map field's record.
     Field(ObjectKey, Arc<str>),
+    /// All of these, each an object, an entry or a field.
+    Many(Vec<Read>),
     /// Entry records of one object in a range, all of them.
     Scan(ObjectKey, EntryRange),
     /// The first entry records of one object in a range, as they are stored: up
@@ -80,6 +82,7 @@ pub struct WorkingSet {
     touched_ranges: u64,
     counts: Vec<SurvivorCount>,
     newly_hidden: Vec<ObjectKey>,
+    loaded: usize,
 }
 
 /// What one change replaced.
@@ -128,6 +131,7 @@ impl WorkingSet {
             touched_ranges: 0,
             counts: Vec::new(),
             newly_hidden: Vec::new(),
+            loaded: 0,
         }
     }
 
@@ -155,16 +159,10 @@ impl WorkingSet {
         self.objects.contains_key(key)
     }
 
-    /// Objects loaded.
+    /// About how many objects and entries are loaded.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.objects.len()
-    }
-
-    /// Whether nothing is loaded.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.objects.is_empty()
+    pub const fn loaded(&self) -> usize {
+        self.loaded
     }
 
     /// Forgets what is loaded. There must be no changes left to take.
@@ -172,6 +170,7 @@ impl WorkingSet {
         debug_assert!(self.dirty.is_empty(), "changes would be lost");
         self.objects.clear();
         self.undo.clear();
+        self.loaded = 0;
     }
 
     /// Supplies an object's header record, `None` if the store has none.
@@ -179,6 +178,8 @@ impl WorkingSet {
         if self.objects.contains_key(key) {
             return;
         }
+        let inline = record.as_ref().and_then(|record| record.inline.as_ref()).map_or(0, Vec::len);
+        self.loaded += 1 + inline;
         let id = ObjectId { range: self.range_of(key), key: Arc::clone(key) };
         let mut object = WorkingObject::absent(id);
         if let Some(record) = record {
@@ -194,6 +195,7 @@ impl WorkingSet {
     /// Supplies an entry's record, `None` if the store has none.
     pub fn supply_entry(&mut self, key: &ObjectKey, name: EntryKey, entry: Option<Entry>) {
         if let Some(object) = self.objects.get_mut(key) {
+            self.loaded += 1;
             object.load_entry(name, entry);
         }
     }
@@ -214,11 +216,41 @@ impl WorkingSet {
         entries: Vec<(EntryKey, Entry)>,
     ) {
         if let Some(object) = self.objects.get_mut(key) {
+            self.loaded += entries.len();
             for (name, entry) in entries {
                 object.load_entry(name, Some(entry));
             }
             object.scanned.push(range);
         }
+    }
+
+    /// Checks that these entries are loaded, so that what touches all of them
+    /// need not be tried again for each.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`] with all objects that are not loaded, else with all entries
+    /// and fields that are not.
+    pub fn require<'a, N>(
+        &self,
+        wanted: impl Iterator<Item = (&'a ObjectKey, N)> + Clone,
+    ) -> Result<(), Missing>
+    where
+        N: Iterator<Item = &'a EntryKey>,
+    {
+        let absent = wanted.clone().filter(|(key, _)| !self.objects.contains_key(*key));
+        let mut reads: Vec<Read> = absent.map(|(key, _)| Read::Object(Arc::clone(key))).collect();
+        if reads.is_empty() {
+            for (key, names) in wanted {
+                let Some(object) = self.objects.get(key).filter(|object| !object.complete) else {
+                    continue;
+                };
+                for name in names {
+                    object.push_missing(name, &mut reads);
+                }
+            }
+        }
+        if reads.is_empty() { Ok(()) } else { Err(Missing(Read::Many(reads))) }
     }
 
     /// One object, for reading.
@@ -401,7 +433,7 @@ impl WorkingSet {
         let slot = Slot { state: new, dirty: true };
         self.count_change(key, name, Some(&slot));
         if let Some(object) = self.objects.get_mut(key) {
-            object.entries.insert(name.clone(), slot);
+            self.loaded += usize::from(object.entries.insert(name.clone(), slot).is_none());
         }
         self.undo.push(Undo {
             key: Arc::clone(key),

@@ -234,6 +234,9 @@ impl Replica {
     }
 
     fn join_part(&mut self, part: &RepairPart, local: &LocalListing) -> Result<(), Missing> {
+        let wanted = part.objects.iter();
+        let wanted = wanted.map(|(key, entries)| (key, entries.iter().map(|(name, _)| name)));
+        self.set.require(wanted)?;
         let end = local.reached.as_ref().or(part.to.as_ref());
         let within = |key: &ObjectKey, name: &EntryKey| {
             let place = (&**key, name.as_bytes());

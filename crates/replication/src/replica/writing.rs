@@ -1,8 +1,8 @@
 //! Local writes.
 
 use coppice_crdt::{
-    CrdtType, Dot, EntryRange, HybridTimestamp, ObjectDelta, Operation, OperationContext, Outcome,
-    Refusal, VersionVector, apply,
+    CrdtType, Dot, EntryKey, EntryRange, HybridTimestamp, ObjectDelta, Operation, OperationContext,
+    Outcome, Part, Refusal, VersionVector, apply,
 };
 
 use super::{Now, Replica};
@@ -63,6 +63,7 @@ impl Replica {
         submission: Submission<'_>,
         now: Now,
     ) -> Result<Result<Vec<Outcome>, SubmitRefusal>, Missing> {
+        self.require_points(submission.operations)?;
         let savepoint = self.set.savepoint();
         let before = (submission.operations.len() > 1).then(|| self.seen().clone());
         let first = self.seen().get(&self.identity.opening);
@@ -85,6 +86,14 @@ impl Replica {
             self.pending.push(LogItem::Unit(unit));
         }
         Ok(Ok(outcomes))
+    }
+
+    /// Checks that what operations with many elements touch is loaded.
+    fn require_points(&self, operations: &[(ObjectKey, Operation)]) -> Result<(), Missing> {
+        let crdt_type = self.identity.crdt_type;
+        let points: Vec<(&ObjectKey, Vec<EntryKey>)> =
+            operations.iter().map(|(key, operation)| (key, points(crdt_type, operation))).collect();
+        self.set.require(points.iter().map(|(key, names)| (*key, names.iter())))
     }
 
     fn run_operations(
@@ -206,6 +215,25 @@ impl Replica {
             return Ok(writer == Some(own));
         }
         Ok(self.members.linked().all(|linked| own < linked))
+    }
+}
+
+/// The entries that an operation on many elements touches one by one; what other
+/// operations touch is little, and found when it is missing.
+fn points(crdt_type: CrdtType, operation: &Operation) -> Vec<EntryKey> {
+    match operation {
+        Operation::Add { elements } | Operation::Remove { elements } if crdt_type.is_set() => {
+            let parts = elements.iter().map(|element| Part::Element(element.as_bytes()));
+            parts.map(EntryKey::of_object).collect()
+        }
+        Operation::Update { field, crdt_type, operation } => match &**operation {
+            Operation::Add { elements } | Operation::Remove { elements } => {
+                let parts = elements.iter().map(|element| Part::Element(element.as_bytes()));
+                parts.map(|part| EntryKey::of_field(field, *crdt_type, part)).collect()
+            }
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
     }
 }
 

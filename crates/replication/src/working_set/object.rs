@@ -86,6 +86,20 @@ impl WorkingObject {
         self.entries.insert(name, Slot { state: entry, dirty: false });
     }
 
+    /// The reads that bring an entry and its field's summaries, where they are
+    /// not here.
+    pub(super) fn push_missing(&self, name: &EntryKey, reads: &mut Vec<Read>) {
+        let scanned = self.scanned.iter().any(|range| range.contains(name.as_bytes()));
+        if !scanned && !self.entries.contains_key(name) {
+            reads.push(Read::Entry(Arc::clone(&self.id.key), name.clone()));
+        }
+        if let Some(field) = name.field() {
+            if !self.fields.contains_key(field.name.as_ref()) {
+                reads.push(Read::Field(Arc::clone(&self.id.key), field.name.as_ref().into()));
+            }
+        }
+    }
+
     /// What of an entry is left under removals that are not carried out yet.
     pub(super) fn visible(&self, name: &EntryKey, entry: Option<Entry>) -> Option<Entry> {
         self.hidden.iter().fold(entry, |left, removal| removal.survivors(name, left?))

@@ -138,6 +138,8 @@ impl Replica {
     }
 
     fn join_unit(&mut self, unit: &Unit) -> Result<(), Missing> {
+        let wanted = unit.objects.iter().map(|(key, delta)| (key, delta.entries.keys()));
+        self.set.require(wanted)?;
         for (key, delta) in &unit.objects {
             if self.is_under_repair() {
                 let seen = self.seen_of(key);
