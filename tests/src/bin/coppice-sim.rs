@@ -1,0 +1,109 @@
+//! Runs the simulation over many seeds, or replays one.
+//!
+//! `SIM_SEEDS=n`: the seeds 0 to n-1 (default 1000). `SIM_SEED=n`: that one
+//! alone, exactly as before. Two threads share the seeds; each seed's run is its
+//! own. Prints totals, and fails if a run fails or a total is zero.
+
+use std::env;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use coppice_tests::sim::{self, Failure, Totals};
+
+const THREADS: usize = 2;
+const DEFAULT_SEEDS: u64 = 1_000;
+
+/// After so many failures the rest tells nothing new.
+const FAILURES_SHOWN: usize = 5;
+
+fn main() -> ExitCode {
+    match simulate() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("coppice-sim: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn simulate() -> io::Result<bool> {
+    if let Some(seed) = number("SIM_SEED")? {
+        return replay(seed);
+    }
+    let seeds = number("SIM_SEEDS")?.unwrap_or(DEFAULT_SEEDS);
+    let (totals, failures) = run_all(seeds);
+    let mut out = io::stdout().lock();
+    for (seed, failure) in failures.iter().take(FAILURES_SHOWN) {
+        show(&mut out, *seed, failure)?;
+    }
+    write!(out, "{totals}")?;
+    writeln!(out, "{seeds} seeds, {} failed", failures.len())?;
+    let missing: Vec<_> = totals.missing().collect();
+    if !missing.is_empty() {
+        writeln!(out, "never happened: {}", missing.join(", "))?;
+    }
+    if !failures.is_empty() {
+        let seeds: Vec<_> = failures.iter().map(|(seed, _)| seed.to_string()).collect();
+        writeln!(out, "failing seeds: {}", seeds.join(" "))?;
+    }
+    Ok(failures.is_empty() && missing.is_empty())
+}
+
+fn number(variable: &str) -> io::Result<Option<u64>> {
+    let Some(text) = env::var_os(variable) else { return Ok(None) };
+    let parsed = text.to_str().and_then(|text| text.parse().ok());
+    parsed.map(Some).ok_or_else(|| io::Error::other(format!("{variable} is not a number")))
+}
+
+fn replay(seed: u64) -> io::Result<bool> {
+    let mut out = io::stdout().lock();
+    match sim::run(seed, env::var_os("SIM_TRACE").is_some()) {
+        Ok(totals) => {
+            write!(out, "{totals}")?;
+            writeln!(out, "seed {seed} passed")?;
+            Ok(true)
+        }
+        Err(failure) => {
+            show(&mut out, seed, &failure)?;
+            Ok(false)
+        }
+    }
+}
+
+fn show(out: &mut impl Write, seed: u64, failure: &Failure) -> io::Result<()> {
+    let Failure { error, trace, plan } = failure;
+    writeln!(out, "SIM_SEED={seed} failed: {error}\n{plan}\n{trace}")
+}
+
+fn run_all(seeds: u64) -> (Totals, Vec<(u64, Failure)>) {
+    let next = AtomicU64::new(0);
+    let done = Mutex::new((Totals::default(), Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        return;
+                    }
+                    let outcome = sim::run(seed, false);
+                    let Ok(mut done) = done.lock() else { return };
+                    match outcome {
+                        Ok(totals) => done.0.join(&totals),
+                        Err(failure) => done.1.push((seed, failure)),
+                    }
+                    if seed % 100 == 99 {
+                        eprintln!("{} of {seeds} seeds, {} failed", seed + 1, done.1.len());
+                    }
+                }
+            });
+        }
+    });
+    let (totals, mut failures) = done.into_inner().unwrap_or_default();
+    failures.sort_by_key(|(seed, _)| *seed);
+    (totals, failures)
+}

@@ -1,0 +1,271 @@
+//! Connections between replicas: ordered, delayed, broken, blocked, slow.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use coppice_replication::{LinkId, Message};
+
+use super::ledger::{PartAtHand, Visible};
+use super::world::{Event, World};
+
+/// One connection. Side 0 dialled.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) ends: [usize; 2],
+    pub(super) sides: [Side; 2],
+    /// Frames on their way to each side, in order.
+    towards: [VecDeque<Packet>; 2],
+    last_due_ms: [u64; 2],
+    pub(super) slow: bool,
+    /// The next delta arrives twice.
+    pub(super) doubles: bool,
+    /// A frame arrived twice, which this transport never does by itself.
+    doubled: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Opening,
+    Up,
+    Down,
+}
+
+#[derive(Debug)]
+struct Packet {
+    frame: Vec<u8>,
+    /// Of a part of a repair: what its snapshot has seen.
+    visible: Option<Rc<Visible>>,
+}
+
+/// The link that a side of a connection knows it by.
+pub(super) const fn link(connection: u64, side: usize) -> LinkId {
+    LinkId(connection * 2 + side as u64)
+}
+
+pub(super) fn side_of(link: LinkId) -> (u64, usize) {
+    (link.0 / 2, usize::from(link.0 % 2 == 1))
+}
+
+/// The second byte from the front of a frame of deltas, and of a repair's part.
+const DELTA: u8 = 2;
+const REPAIR_PART: u8 = 7;
+
+impl World<'_> {
+    pub(super) fn dial(&mut self, from: usize, to: usize) -> Result<(), String> {
+        let id = self.next_connection;
+        self.next_connection += 1;
+        let connection = Connection {
+            ends: [from, to],
+            sides: [Side::Up, Side::Opening],
+            towards: [VecDeque::new(), VecDeque::new()],
+            last_due_ms: [0; 2],
+            slow: false,
+            doubles: false,
+            doubled: false,
+        };
+        self.connections.insert(id, connection);
+        let delay_ms = self.rng.between(1, 20);
+        self.after(delay_ms, Event::Accept(id));
+        self.note(from, "dials", (to as u64, id));
+        let now_ms = self.now_ms;
+        let replica = &mut self.replicas[from];
+        let (now, slot) = (replica.now(now_ms), replica.slot);
+        if let Some(engine) = &mut replica.engine {
+            engine.link_up(slot, link(id, 0), true, now);
+        }
+        self.round(from)
+    }
+
+    pub(super) fn accept(&mut self, id: u64) -> Result<(), String> {
+        let now_ms = self.now_ms;
+        let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
+        let to = connection.ends[1];
+        let replica = &mut self.replicas[to];
+        let (now, slot) = (replica.now(now_ms), replica.slot);
+        if connection.sides[1] != Side::Opening {
+            return Ok(());
+        }
+        let Some(engine) = &mut replica.engine else {
+            self.break_connection(id, true);
+            return Ok(());
+        };
+        connection.sides[1] = Side::Up;
+        engine.link_up(slot, link(id, 1), false, now);
+        self.round(to)
+    }
+
+    /// Whether `link` takes another frame.
+    pub(super) fn has_room(&self, link: LinkId) -> bool {
+        let (id, side) = side_of(link);
+        let Some(connection) = self.connections.get(&id) else { return false };
+        let queued = connection.towards[1 - side].len();
+        connection.sides[side] == Side::Up && queued < if connection.slow { 2 } else { 64 }
+    }
+
+    pub(super) fn send(&mut self, from: usize, by: LinkId, frame: Vec<u8>) {
+        let visible = self.visible_of_part(from, by, &frame);
+        let (id, side) = side_of(by);
+        let now_ms = self.now_ms;
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.sides[side] != Side::Up {
+            return;
+        }
+        let to = 1 - side;
+        let delay_ms = match (connection.slow, self.rng.below(50)) {
+            (true, _) => self.rng.between(100, 600),
+            (false, 0) => self.rng.between(20, 300),
+            (false, _) => self.rng.between(1, 12),
+        };
+        let due_ms = connection.last_due_ms[to].max(now_ms + delay_ms);
+        connection.last_due_ms[to] = due_ms;
+        connection.towards[to].push_back(Packet { frame, visible });
+        self.totals.add("frames sent", 1);
+        self.after(due_ms - now_ms, Event::Frame(id, to));
+    }
+
+    /// What the snapshot that a repair is served from has seen: what the source
+    /// had seen when it sent the first part.
+    fn visible_of_part(&mut self, from: usize, by: LinkId, frame: &[u8]) -> Option<Rc<Visible>> {
+        if frame.first() != Some(&REPAIR_PART) {
+            return None;
+        }
+        let Ok(Message::RepairPart(part)) = Message::decode(frame) else { return None };
+        let replica = &mut self.replicas[from];
+        if part.range == 0 && part.from.is_none() {
+            let visible = Rc::new(replica.visible().clone());
+            replica.serving.insert(by, visible);
+        }
+        replica.serving.get(&by).cloned()
+    }
+
+    /// The next frame of a connection reaches a side.
+    pub(super) fn deliver(&mut self, id: u64, side: usize) -> Result<(), String> {
+        let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
+        let (from, to) = (connection.ends[1 - side], connection.ends[side]);
+        if connection.sides[side] == Side::Opening || self.blocked.contains(&(from, to)) {
+            self.after(25, Event::Frame(id, side));
+            return Ok(());
+        }
+        let Some(packet) = connection.towards[side].pop_front() else { return Ok(()) };
+        if connection.sides[side] != Side::Up {
+            return Ok(());
+        }
+        let mut times = 1;
+        if connection.doubles && packet.frame.first() == Some(&DELTA) {
+            connection.doubles = false;
+            connection.doubled = true;
+            times = 2;
+            self.totals.add("faults: frame duplicated", 1);
+        }
+        let now_ms = self.now_ms;
+        let replica = &mut self.replicas[to];
+        let now = replica.now(now_ms);
+        let by = link(id, side);
+        if let (Some(visible), Ok(Message::RepairPart(part))) =
+            (packet.visible, Message::decode(&packet.frame))
+        {
+            replica.parts.retain(|(known, _)| *known != by);
+            let (range, vector) = (part.range, part.vector);
+            replica.parts.push((by, PartAtHand { range, vector, visible }));
+        }
+        let Some(engine) = &mut replica.engine else { return Ok(()) };
+        for _ in 0..times {
+            engine.receive(by, &packet.frame, now);
+        }
+        if self.rng.percent(70) {
+            return self.round(to);
+        }
+        self.after(3, Event::Round(to));
+        Ok(())
+    }
+
+    /// A connection breaks; what is on its way may be lost. Each side notices
+    /// by itself.
+    pub(super) fn break_connection(&mut self, id: u64, loses: bool) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let mut noticed = [0; 2];
+        for side in 0..2 {
+            if loses {
+                connection.towards[side].clear();
+            }
+            let last_ms = connection.last_due_ms[side].saturating_sub(self.now_ms);
+            let late_ms = if self.rng.percent(20) { 2_000 } else { 60 };
+            noticed[side] = if loses { 0 } else { last_ms } + self.rng.below(late_ms);
+        }
+        for (side, delay_ms) in noticed.into_iter().enumerate() {
+            self.after(delay_ms, Event::LinkDown(id, side));
+        }
+    }
+
+    pub(super) fn link_down(&mut self, id: u64, side: usize) -> Result<(), String> {
+        let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
+        let (was, at) = (connection.sides[side], connection.ends[side]);
+        connection.sides[side] = Side::Down;
+        if was == Side::Up {
+            self.forget_link(at, link(id, side));
+            if let Some(engine) = &mut self.replicas[at].engine {
+                engine.link_down(link(id, side));
+            }
+        }
+        self.sweep(id);
+        if was == Side::Up { self.round(at) } else { Ok(()) }
+    }
+
+    /// One side is closed by its owner; the other notices later.
+    pub(super) fn closed_by(&mut self, id: u64, side: usize, loses: bool) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let at = connection.ends[side];
+        connection.sides[side] = Side::Down;
+        connection.towards[side].clear();
+        if loses {
+            connection.towards[1 - side].clear();
+        }
+        let last_ms = connection.last_due_ms[1 - side].saturating_sub(self.now_ms);
+        let late_ms = if self.rng.percent(10) { 3_000 } else { 50 };
+        let delay_ms = last_ms + self.rng.below(late_ms);
+        self.after(delay_ms, Event::LinkDown(id, 1 - side));
+        self.forget_link(at, link(id, side));
+        self.sweep(id);
+    }
+
+    fn forget_link(&mut self, at: usize, by: LinkId) {
+        let replica = &mut self.replicas[at];
+        replica.serving.remove(&by);
+        replica.parts.retain(|(known, _)| *known != by);
+    }
+
+    fn sweep(&mut self, id: u64) {
+        let dead = |connection: &Connection| connection.sides == [Side::Down; 2];
+        if self.connections.get(&id).is_some_and(dead) {
+            self.connections.remove(&id);
+        }
+    }
+
+    /// Whether a frame over this connection arrived twice.
+    pub(super) fn was_doubled(&self, id: u64) -> bool {
+        self.connections.get(&id).is_some_and(|connection| connection.doubled)
+    }
+
+    /// Dials the neighbours that `at` has no connection with.
+    pub(super) fn dial_neighbours(&mut self, at: usize) -> Result<(), String> {
+        let Some(place) = self.order.iter().position(|&known| known == at) else { return Ok(()) };
+        for neighbour in self.plan.neighbours(place, self.order.len()) {
+            let to = self.order[neighbour];
+            let connected = self.connections.values().any(|connection| {
+                let mine = connection.ends.iter().position(|&end| end == at);
+                mine.is_some_and(|side| {
+                    connection.ends[1 - side] == to && connection.sides[side] != Side::Down
+                })
+            });
+            let blocked = self.blocked.contains(&(at, to)) || self.blocked.contains(&(to, at));
+            let again = self.rng.percent(1) && !self.healed;
+            if self.replicas[to].is_up() && !blocked && (!connected || again) {
+                self.dial(at, to)?;
+                if !self.replicas[at].is_up() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}

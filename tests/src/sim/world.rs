@@ -1,0 +1,375 @@
+//! The event loop of a run: simulated time, requests, rounds of commits.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::rc::Rc;
+
+use coppice_agent::engine::{Effect, GroupDurability};
+use coppice_agent::replica_task::{KeyedOperation, SubmitError, WriteAnswer, WriteRequest};
+use coppice_agent::store::memory::MemoryStore;
+use coppice_crdt::EtagKey;
+use coppice_replication::CloseReason;
+
+use super::ledger::{Ledger, OpNumber};
+use super::network::{Connection, side_of};
+use super::operations;
+use super::plan::Plan;
+use super::replica::{Beside, Disk, Replica};
+use super::rng::Rng;
+use super::totals::Totals;
+use super::trace::Trace;
+
+/// How often time passes for a replica.
+const TICK_MS: u64 = 50;
+
+/// What happens at some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Event {
+    /// A frame reaches a side of a connection.
+    Frame(u64, usize),
+    Accept(u64),
+    LinkDown(u64, usize),
+    /// Time passes for a replica, in this life of it.
+    Tick(usize, u64),
+    Dial(usize, u64),
+    Round(usize),
+    Request,
+    Fault,
+    Restart(usize),
+    /// An armed crash happens now if it did not yet.
+    CrashNow(usize, u64),
+    RollBack(usize),
+    Unblock(usize, usize),
+    Hasten(u64),
+}
+
+/// A request, by its number the ticket of its answer.
+#[derive(Debug)]
+pub(super) struct Request {
+    operations: Vec<OpNumber>,
+    expected: Result<(), u16>,
+}
+
+/// A whole run.
+#[derive(Debug)]
+pub(super) struct World<'a> {
+    pub(super) plan: Plan,
+    pub(super) rng: Rng,
+    pub(super) trace: &'a mut Trace,
+    pub(super) totals: Totals,
+    pub(super) now_ms: u64,
+    events: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    event_count: u64,
+    pub(super) ledger: Ledger,
+    pub(super) replicas: Vec<Replica>,
+    /// Replicas that take part, in the order that the topology is about.
+    pub(super) order: Vec<usize>,
+    pub(super) connections: BTreeMap<u64, Connection>,
+    pub(super) next_connection: u64,
+    pub(super) blocked: BTreeSet<(usize, usize)>,
+    requests: Vec<Request>,
+    submitted: u64,
+    pub(super) faults: u64,
+    pub(super) healed: bool,
+}
+
+impl<'a> World<'a> {
+    pub(super) fn new(seed: u64, trace: &'a mut Trace) -> Self {
+        let mut rng = Rng::new(seed);
+        let plan = Plan::random(&mut rng);
+        let keys = (0..7).map(|key| Rc::from(format!("key-{key}"))).collect();
+        let ledger = Ledger::new(plan.crdt_type, keys, EtagKey::new(plan.group_id));
+        let mut world = Self {
+            rng,
+            trace,
+            totals: Totals::default(),
+            now_ms: 0,
+            events: BinaryHeap::new(),
+            event_count: 0,
+            ledger,
+            replicas: Vec::new(),
+            order: Vec::new(),
+            connections: BTreeMap::new(),
+            next_connection: 0,
+            blocked: BTreeSet::new(),
+            requests: Vec::new(),
+            submitted: 0,
+            faults: 0,
+            healed: false,
+            plan,
+        };
+        for _ in 0..world.plan.replicas {
+            let disk = world.empty_disk();
+            world.add_replica(disk, None);
+        }
+        world.after(10, Event::Request);
+        world.after(10, Event::Fault);
+        world
+    }
+
+    pub(super) fn empty_disk(&self) -> Disk {
+        let recorded = Beside::new(self.ledger.nothing_seen());
+        Disk { store: MemoryStore::new(), recorded }
+    }
+
+    /// A new replica over `disk`, at `place` of the topology's order.
+    pub(super) fn add_replica(&mut self, disk: Disk, place: Option<usize>) -> usize {
+        let at = self.replicas.len();
+        self.replicas.push(Replica::new(disk));
+        self.order.insert(place.unwrap_or(self.order.len()), at);
+        let delay_ms = self.rng.below(200);
+        self.after(delay_ms, Event::Restart(at));
+        at
+    }
+
+    pub(super) fn note(&mut self, at: usize, what: &'static str, about: (u64, u64)) {
+        self.trace.note(self.now_ms, at, what, about);
+    }
+
+    pub(super) fn after(&mut self, delay_ms: u64, event: Event) {
+        self.event_count += 1;
+        self.events.push(Reverse((self.now_ms + delay_ms, self.event_count, event)));
+    }
+
+    /// Runs until all is written, all is healed, and all replicas are equal.
+    pub(super) fn run(&mut self) -> Result<(), String> {
+        let (busy_ms, operations) = (self.plan.busy_ms, self.plan.operations);
+        loop {
+            self.run_until(self.now_ms + 100)?;
+            let done = self.submitted >= operations && self.faults >= self.plan.faults;
+            if done && self.now_ms >= busy_ms {
+                break;
+            }
+            if self.now_ms > 20 * busy_ms {
+                return Err("writes or faults do not come to an end".to_owned());
+            }
+        }
+        self.heal()?;
+        self.settle()
+    }
+
+    pub(super) fn run_until(&mut self, until_ms: u64) -> Result<(), String> {
+        while let Some(&Reverse((at_ms, _, event))) = self.events.peek() {
+            if at_ms > until_ms {
+                break;
+            }
+            self.events.pop();
+            self.now_ms = at_ms;
+            self.happens(event)?;
+        }
+        self.now_ms = until_ms;
+        Ok(())
+    }
+
+    fn happens(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::Frame(id, side) => self.deliver(id, side),
+            Event::Accept(id) => self.accept(id),
+            Event::LinkDown(id, side) => self.link_down(id, side),
+            Event::Tick(at, life) if self.lives(at, life) => {
+                self.after(TICK_MS, event);
+                self.tick(at)
+            }
+            Event::Dial(at, life) if self.lives(at, life) => {
+                let delay_ms = self.rng.between(50, 250);
+                self.after(delay_ms, event);
+                self.dial_neighbours(at)
+            }
+            Event::Tick(..) | Event::Dial(..) => Ok(()),
+            Event::Round(at) => self.round(at),
+            Event::Request => self.request(),
+            Event::Fault => self.fault(),
+            Event::Restart(at) => self.restart(at),
+            Event::CrashNow(at, life) => {
+                let armed = self.replicas[at].crash_after.is_some();
+                if self.lives(at, life) && armed { self.crash(at) } else { Ok(()) }
+            }
+            Event::RollBack(at) => self.roll_back(at),
+            Event::Unblock(from, to) => {
+                self.blocked.remove(&(from, to));
+                Ok(())
+            }
+            Event::Hasten(id) => {
+                if let Some(connection) = self.connections.get_mut(&id) {
+                    connection.slow = false;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn lives(&self, at: usize, life: u64) -> bool {
+        self.replicas[at].is_up() && self.replicas[at].life == life
+    }
+
+    fn tick(&mut self, at: usize) -> Result<(), String> {
+        let now_ms = self.now_ms;
+        // A purge is no request's: what was submitted is committed before.
+        self.round(at)?;
+        let replica = &mut self.replicas[at];
+        let now = replica.now(now_ms);
+        let Some(engine) = &mut replica.engine else { return Ok(()) };
+        if engine.tick(now).is_err() {
+            return self.store_failed(at);
+        }
+        self.round(at)
+    }
+
+    /// Clients write to one replica: mostly one operation, sometimes several
+    /// that share a commit, sometimes a batch.
+    fn request(&mut self) -> Result<(), String> {
+        if self.submitted >= self.plan.operations {
+            return Ok(());
+        }
+        let pace_ms = (self.plan.busy_ms * 2 / self.plan.operations).max(1);
+        let delay_ms = if self.rng.percent(25) { 0 } else { self.rng.between(1, 2 * pace_ms) };
+        self.after(delay_ms, Event::Request);
+        let up: Vec<usize> =
+            self.order.iter().copied().filter(|&at| self.replicas[at].is_up()).collect();
+        if up.is_empty() {
+            return Ok(());
+        }
+        let at = self.rng.pick(&up);
+        let requests = if self.rng.percent(15) { self.rng.between(2, 4) } else { 1 };
+        let mut visible = self.replicas[at].visible().clone();
+        for _ in 0..requests {
+            let size = if self.rng.percent(10) { self.rng.between(2, 4) } else { 1 };
+            let operations: Vec<_> = (0..size).map(|_| self.random_operation()).collect();
+            self.submitted += size;
+            let ticket = self.requests.len();
+            let now = self.replicas[at].now(self.now_ms);
+            let foretold = self.ledger.submit(&operations, &mut visible, now.wall_ms);
+            let (numbers, expected) = match foretold {
+                Ok(predicted) => {
+                    let numbers = predicted.operations.clone();
+                    if !numbers.is_empty() {
+                        self.replicas[at].pending.push_back(predicted);
+                    }
+                    (numbers, Ok(()))
+                }
+                Err(status) => (Vec::new(), Err(status)),
+            };
+            self.totals.add("operations", size);
+            self.totals.add("writes", numbers.len() as u64);
+            let first = numbers.first().map_or(0, |&first| first as u64);
+            self.note(at, "takes a request, first operation", (ticket as u64, first));
+            self.requests.push(Request { operations: numbers, expected });
+            let keyed = operations.into_iter().map(|(object, operation)| KeyedOperation {
+                key: self.ledger.keys[object].as_ref().into(),
+                operation,
+            });
+            let operations = keyed.collect();
+            let request = WriteRequest { operations, precondition: None, allow_incomplete: true };
+            let replica = &mut self.replicas[at];
+            let Some(engine) = &mut replica.engine else { return Ok(()) };
+            if engine.submit(replica.slot, &request, ticket, now).is_err() {
+                return self.store_failed(at);
+            }
+        }
+        self.round(at)
+    }
+
+    fn random_operation(&mut self) -> (usize, coppice_crdt::Operation) {
+        let object = if self.rng.percent(45) { 0 } else { self.rng.index(self.ledger.keys.len()) };
+        (object, operations::random(&mut self.rng, self.plan.crdt_type))
+    }
+
+    /// Commits what came in, and lets its effects out, until nothing waits.
+    pub(super) fn round(&mut self, at: usize) -> Result<(), String> {
+        loop {
+            if self.crashes_here(at)? {
+                return Ok(());
+            }
+            let now = self.replicas[at].now(self.now_ms);
+            let Some(engine) = &mut self.replicas[at].engine else { return Ok(()) };
+            if engine.commit(now).is_err() {
+                return self.store_failed(at);
+            }
+            let replica = &mut self.replicas[at];
+            replica.observe(&mut self.ledger).map_err(|error| format!("replica {at}: {error}"))?;
+            if !replica.pending.is_empty() {
+                return Err(format!("replica {at}: a write was not committed as foretold"));
+            }
+            if self.effects(at)? {
+                return Ok(());
+            }
+            let busy = self.replicas[at].engine.as_ref().is_some_and(|engine| engine.has_work());
+            if !busy {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Lets effects out. Returns whether the replica went down meanwhile.
+    fn effects(&mut self, at: usize) -> Result<bool, String> {
+        loop {
+            if self.crashes_here(at)? {
+                return Ok(true);
+            }
+            let now = self.replicas[at].now(self.now_ms);
+            let Some(mut engine) = self.replicas[at].engine.take() else { return Ok(true) };
+            let effect = engine.next_effect(&|link| self.has_room(link), now);
+            let unsynced = engine.store().unsynced();
+            self.replicas[at].engine = Some(engine);
+            let Ok(effect) = effect else {
+                self.store_failed(at)?;
+                return Ok(true);
+            };
+            self.replicas[at].recorded.follow(unsynced)?;
+            match effect {
+                None => return Ok(false),
+                Some(Effect::Answer(ticket, answer)) => self.answered(at, ticket, answer)?,
+                Some(Effect::Send(link, frame)) => self.send(at, link, frame),
+                Some(Effect::Close(link, reason)) => {
+                    let (id, side) = side_of(link);
+                    self.note(at, reason.label(), (id, 0));
+                    let polite = matches!(reason, CloseReason::Duplicate { .. });
+                    if !polite && !self.was_doubled(id) {
+                        return Err(format!("replica {at} closes a link: {reason:?}"));
+                    }
+                    self.closed_by(id, side, false);
+                }
+                Some(Effect::Read(_)) => {}
+            }
+        }
+    }
+
+    fn answered(
+        &mut self,
+        at: usize,
+        ticket: usize,
+        answer: Result<WriteAnswer, SubmitError>,
+    ) -> Result<(), String> {
+        let request = &self.requests[ticket];
+        let got = match answer {
+            Ok(_) => Ok(()),
+            Err(SubmitError::Refused { refusal, .. }) => Err(refusal.status()),
+            Err(error) => return Err(format!("request {ticket} at replica {at}: {error}")),
+        };
+        if got != request.expected {
+            let expected = request.expected;
+            return Err(format!("request {ticket} at {at}: {got:?} instead of {expected:?}"));
+        }
+        for &number in &request.operations {
+            let replica = &mut self.replicas[at];
+            if !self.ledger.is_seen(number, replica.visible()) {
+                return Err(format!("replica {at} answers {number} before its commit"));
+            }
+            self.ledger.recordings[number].acknowledged = true;
+            replica.promised.push((number, self.now_ms));
+            self.totals.add("writes acknowledged", 1);
+        }
+        Ok(())
+    }
+
+    /// Whether a power loss now, or in a moment, may take what was answered then.
+    pub(super) fn may_be_lost(&self, answered_ms: u64) -> bool {
+        match self.plan.settings.durability {
+            GroupDurability::Always => false,
+            GroupDurability::Interval { milliseconds } => {
+                answered_ms + milliseconds + 2 * TICK_MS >= self.now_ms
+            }
+            GroupDurability::None => true,
+        }
+    }
+}
