@@ -40,6 +40,9 @@ const CACHED_ITEMS: usize = 32_768;
 /// Received units joined in one commit, so that answers do not wait for long.
 const STEPS_PER_COMMIT: usize = 256;
 
+/// Dead counter cells dropped in one tick, of one owner.
+const FLOORS_PER_TICK: usize = 256;
+
 /// Expired registers purged in one tick.
 const PURGES_PER_TICK: usize = 256;
 
@@ -197,6 +200,14 @@ impl<S: Store, T> Engine<S, T> {
             {
                 while let Err(Missing(read)) = group.replica.purge(&key, deadline_ms, now) {
                     group.load(&self.store, &read)?;
+                }
+            }
+            for (owner, before) in group.replica.settled_owners() {
+                let records = group.records(&self.store);
+                for cell in records.dead_cells(owner, before, FLOORS_PER_TICK)? {
+                    while let Err(Missing(read)) = group.replica.drop_dead_cell(&cell) {
+                        group.load(&self.store, &read)?;
+                    }
                 }
             }
         }

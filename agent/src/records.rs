@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use coppice_crdt::{Entry, EntryKey, EntryRange, FieldHeader};
+use coppice_crdt::{ActorId, Entry, EntryKey, EntryRange, FieldHeader};
 use coppice_replication::{
-    DecodeError, HeadRecord, LocalListing, LogRecord, ObjectId, ObjectRecord, Position,
+    DeadCell, DecodeError, HeadRecord, LocalListing, LogRecord, ObjectId, ObjectRecord, Position,
     RepairRecord, decode_entry, decode_field,
 };
 
@@ -192,6 +192,21 @@ impl<R: Read> GroupRecords<'_, R> {
             Ok(Arc::from(key))
         });
         read.collect()
+    }
+
+    /// Up to `limit` dead cells of `owner` that died before the log record
+    /// `before`, the earliest first.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails or a key is damaged.
+    pub fn dead_cells(&self, owner: ActorId, before: u64, limit: usize) -> Loaded<Vec<DeadCell>> {
+        let from = keys::floors_of(self.slot, owner, 0);
+        let to = keys::floors_of(self.slot, owner, before);
+        let page =
+            self.store.scan(Table::Floors, KeyRange::new(&from, &to), Limit::items(limit))?;
+        let read = page.items.iter();
+        read.map(|(key, _)| decoded(Table::Floors, keys::dead_cell(key).ok_or(MISPLACED))).collect()
     }
 
     /// Walks all that stands between two places of a range, in order: each

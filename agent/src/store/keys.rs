@@ -11,10 +11,11 @@
 //! | `Objects` | slot, range, object key |
 //! | `Entries` | slot, range, escaped object key, entry name (a field's summaries: the name's prefix and 0x00) |
 //! | `Log` | slot, sequence number |
+//! | `Floors` | slot, owner, log record, birth, range, escaped object key, entry name |
 //! | `Deadlines` | slot, milliseconds, range, object key |
 
-use coppice_crdt::EntryKey;
-use coppice_replication::{ObjectId, Position, RecordKey};
+use coppice_crdt::{ActorId, EntryKey};
+use coppice_replication::{DeadCell, ObjectId, Position, RecordKey};
 
 use super::Table;
 
@@ -58,6 +59,14 @@ pub fn record(slot: Slot, key: &RecordKey) -> (Table, Vec<u8>) {
             (Table::Entries, key)
         }
         RecordKey::Log(seq) => (Table::Log, log(slot, *seq)),
+        RecordKey::Floor(cell) => {
+            let mut key = floors_of(slot, cell.owner, cell.died_seq);
+            key.extend(cell.birth.to_be_bytes());
+            key.push(cell.object.range);
+            push_escaped(&mut key, &cell.object.key);
+            key.extend(cell.name.as_bytes());
+            (Table::Floors, key)
+        }
         RecordKey::Deadline(ms, id) => {
             let mut key = slot.to_be_bytes().to_vec();
             key.extend(ms.to_be_bytes());
@@ -126,6 +135,11 @@ pub fn entries_of(slot: Slot, range: u8, key: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(key.len() + 40);
     bytes.extend(slot.to_be_bytes());
     bytes.push(range);
+    push_escaped(&mut bytes, key);
+    bytes
+}
+
+fn push_escaped(bytes: &mut Vec<u8>, key: &str) {
     for &byte in key.as_bytes() {
         bytes.push(byte);
         if byte == 0 {
@@ -133,7 +147,47 @@ pub fn entries_of(slot: Slot, range: u8, key: &str) -> Vec<u8> {
         }
     }
     bytes.extend([0, 1]);
-    bytes
+}
+
+/// The text of an escaped object key, and what stands behind it.
+fn split_escaped(bytes: &[u8]) -> Option<(String, &[u8])> {
+    let mut key = Vec::new();
+    let mut at = 0;
+    loop {
+        let byte = *bytes.get(at)?;
+        at += 1;
+        if byte == 0 {
+            let mark = *bytes.get(at)?;
+            at += 1;
+            match mark {
+                1 => return Some((String::from_utf8(key).ok()?, bytes.get(at..)?)),
+                0xff => {}
+                _ => return None,
+            }
+        }
+        key.push(byte);
+    }
+}
+
+/// What the keys of dead cells begin with that an owner's record `died_seq` holds.
+#[must_use]
+pub fn floors_of(slot: Slot, owner: ActorId, died_seq: u64) -> Vec<u8> {
+    let mut key = slot.to_be_bytes().to_vec();
+    key.extend(owner.as_bytes());
+    key.extend(died_seq.to_be_bytes());
+    key
+}
+
+/// The dead cell in a key of `Floors`.
+#[must_use]
+pub fn dead_cell(key: &[u8]) -> Option<DeadCell> {
+    let owner = ActorId::from_bytes(key.get(4..20)?.try_into().ok()?);
+    let died_seq = u64::from_be_bytes(key.get(20..28)?.try_into().ok()?);
+    let birth = u64::from_be_bytes(key.get(28..36)?.try_into().ok()?);
+    let range = *key.get(36)?;
+    let (object, name) = split_escaped(key.get(37..)?)?;
+    let object = ObjectId { range, key: object.into() };
+    Some(DeadCell { owner, died_seq, birth, object, name: EntryKey::parse(name).ok()? })
 }
 
 /// Where an entry or the first one behind it stands.
@@ -204,6 +258,17 @@ mod tests {
         let entry = record(1, &RecordKey::Entry(id("k"), name)).1;
         assert!(field < entry);
         assert!(EntryKey::parse(&field[entries_of(1, 7, "k").len()..]).is_err());
+    }
+
+    #[test]
+    fn a_dead_cell_is_read_back_from_its_key() {
+        let owner = ActorId::from_bytes([9; 16]);
+        for key in ["k", "a\0b", "\0", "ä\0\0", "ÿ"] {
+            let name = EntryKey::of_object(Part::Cell(owner));
+            let cell = DeadCell { owner, died_seq: 7, birth: u64::MAX, object: id(key), name };
+            let (table, bytes) = record(3, &RecordKey::Floor(cell.clone()));
+            assert_eq!((table, dead_cell(&bytes)), (Table::Floors, Some(cell)));
+        }
     }
 
     #[test]

@@ -27,8 +27,9 @@ pub use message::{
 };
 pub use peer_progress::{FRAME_BYTES, PeerProgress, RelayRule, Serving};
 pub use record::{
-    HeadRecord, Intervals, LogItem, LogRecord, ObjectId, ObjectRecord, Position, RANGES, RecordKey,
-    RecordWrite, RepairRecord, Totals, decode_entry, decode_field, encode_entry, encode_field,
+    DeadCell, HeadRecord, Intervals, LogItem, LogRecord, ObjectId, ObjectRecord, Position, RANGES,
+    RecordKey, RecordWrite, RepairRecord, Totals, decode_entry, decode_field, encode_entry,
+    encode_field,
 };
 pub use replica::{
     Counters, Identity, LinkStatus, LocalListing, MemberView, Now, Recovered, RecoveryError,

@@ -11,7 +11,7 @@ mod repair;
 
 use std::sync::Arc;
 
-use coppice_crdt::{CrdtType, EntryKey};
+use coppice_crdt::{ActorId, CrdtType, EntryKey};
 
 pub use head::HeadRecord;
 pub use log::{LogItem, LogRecord, Totals};
@@ -54,8 +54,25 @@ pub enum RecordKey {
     Repair,
     /// That a register's picked value expires at these milliseconds since 1970.
     Deadline(u64, ObjectId),
+    /// That a counter cell of another actor died here and its floor is kept.
+    Floor(DeadCell),
     /// That entries of an object are hidden and to be deleted.
     Sweep(ObjectId),
+}
+
+/// A counter cell of which everything is removed, kept for its floor.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeadCell {
+    /// Whose cell it is.
+    pub owner: ActorId,
+    /// The log record that it died in, or the next one.
+    pub died_seq: u64,
+    /// The owner's `n` at its first increment.
+    pub birth: u64,
+    /// Where it stands.
+    pub object: ObjectId,
+    /// Under which name.
+    pub name: EntryKey,
 }
 
 /// A record to write, or to delete (`None`).

@@ -18,6 +18,7 @@
 //! Inputs that touch records which are not loaded answer [`Missing`]; the owner
 //! supplies them to the working set and calls again with the same input.
 
+mod floors;
 mod identity;
 mod links;
 mod recovery;
@@ -246,6 +247,7 @@ impl Replica {
         let mut writes = std::mem::take(&mut self.extra_writes);
         writes.append(&mut self.set.take_writes());
         self.begin_sweeps(&mut writes);
+        self.note_dead_cells(&mut writes);
         let items = std::mem::take(&mut self.pending);
         let digests = self.set.take_digests();
         if !items.is_empty() {

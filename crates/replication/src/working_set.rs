@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coppice_crdt::{
-    ActorId, CrdtType, Entries, Entry, EntryKey, EntryRange, EtagKey, FieldHeader, Header,
+    ActorId, Cell, CrdtType, Entries, Entry, EntryKey, EntryRange, EtagKey, FieldHeader, Header,
     ObjectDelta, Part, RangeRemoval, VersionVector,
 };
 
@@ -82,6 +82,8 @@ pub struct WorkingSet {
     touched_ranges: u64,
     counts: Vec<SurvivorCount>,
     newly_hidden: Vec<ObjectKey>,
+    newly_dead: Vec<(ObjectKey, EntryKey, u64)>,
+    own: Option<ActorId>,
     loaded: usize,
 }
 
@@ -102,6 +104,8 @@ enum Undone {
         slot: Option<Slot<Entry>>,
         field: Option<(Arc<str>, Option<Slot<FieldHeader>>)>,
         deadline_ms: Option<u64>,
+        /// How many cells had died before.
+        dead: usize,
     },
     /// Large removals that were hidden before.
     Hidden(Vec<RangeRemoval>),
@@ -131,6 +135,8 @@ impl WorkingSet {
             touched_ranges: 0,
             counts: Vec::new(),
             newly_hidden: Vec::new(),
+            newly_dead: Vec::new(),
+            own: None,
             loaded: 0,
         }
     }
@@ -307,7 +313,8 @@ impl WorkingSet {
             self.set_header(&undo.key, undo.header);
             self.touched_ranges = undo.touched_ranges;
             match undo.change {
-                Undone::Entry { name, slot, field, deadline_ms } => {
+                Undone::Entry { name, slot, field, deadline_ms, dead } => {
+                    self.newly_dead.truncate(dead);
                     self.count_change(&undo.key, &name, slot.as_ref());
                     let Some(object) = self.objects.get_mut(&undo.key) else { continue };
                     restore(&mut object.entries, name, slot);
@@ -388,6 +395,12 @@ impl WorkingSet {
         old: Option<&Entry>,
         new: Option<Entry>,
     ) -> Result<(), Missing> {
+        let new = match (owner_of(name), new) {
+            (Some(owner), Some(Entry::Cells(cells))) if Some(owner) == self.own => {
+                without_dead(cells, |_| true)
+            }
+            (_, new) => new,
+        };
         if old == new.as_ref() {
             return Ok(());
         }
@@ -414,7 +427,13 @@ impl WorkingSet {
                 (Arc::clone(name), slot)
             }),
             deadline_ms: object.deadline_ms,
+            dead: self.newly_dead.len(),
         };
+        if let Some(Entry::Cells(cells)) = &new {
+            let died = cells.iter().filter(|cell| !cell.is_live() && !was_dead(old, cell.birth));
+            let died = died.map(|cell| (Arc::clone(key), name.clone(), cell.birth));
+            self.newly_dead.extend(died);
+        }
         let mut header = was.unwrap_or_else(|| Header::new(crdt_type));
         header.update(
             etag_key,
@@ -469,6 +488,16 @@ impl WorkingSet {
         }
     }
 
+    /// Whose cells are dropped as soon as they are dead: this opening's own.
+    pub(crate) const fn set_own(&mut self, own: ActorId) {
+        self.own = Some(own);
+    }
+
+    /// The cells of other actors that died since the last call, with their birth.
+    pub(crate) fn take_newly_dead(&mut self) -> Vec<(ObjectKey, EntryKey, u64)> {
+        std::mem::take(&mut self.newly_dead)
+    }
+
     /// The ranges whose digest changed since the last call, with their digests.
     pub fn take_digests(&mut self) -> Vec<(u8, u128)> {
         let touched = std::mem::take(&mut self.touched_ranges);
@@ -487,6 +516,25 @@ impl WorkingSet {
             }
         }
         writes
+    }
+}
+
+/// What is left of cells without the dead ones that `is_droppable` lets go.
+pub(crate) fn without_dead(
+    cells: Vec<Cell>,
+    is_droppable: impl Fn(&Cell) -> bool,
+) -> Option<Entry> {
+    let kept: Vec<Cell> =
+        cells.into_iter().filter(|cell| cell.is_live() || !is_droppable(cell)).collect();
+    (!kept.is_empty()).then_some(Entry::Cells(kept))
+}
+
+fn was_dead(old: Option<&Entry>, birth: u64) -> bool {
+    match old {
+        Some(Entry::Cells(cells)) => {
+            cells.iter().any(|cell| cell.birth == birth && !cell.is_live())
+        }
+        _ => false,
     }
 }
 

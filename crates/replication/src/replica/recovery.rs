@@ -138,8 +138,11 @@ impl Recovered {
         let bound = HybridTimestamp::from_bits(self.head.stamp_bound);
         let vector = self.head.vector;
         let etag_key = self.identity.etag_key();
+        let crdt_type = self.identity.crdt_type;
+        let mut set = WorkingSet::new(crdt_type, etag_key, self.head.totals, self.digests);
+        set.set_own(self.identity.opening);
         Ok(Replica {
-            set: WorkingSet::new(self.identity.crdt_type, etag_key, self.head.totals, self.digests),
+            set,
             identity: self.identity,
             settings,
             seen: vec![(EntryRange::all(), vector.clone())],

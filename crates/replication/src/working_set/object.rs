@@ -93,10 +93,10 @@ impl WorkingObject {
         if !scanned && !self.entries.contains_key(name) {
             reads.push(Read::Entry(Arc::clone(&self.id.key), name.clone()));
         }
-        if let Some(field) = name.field() {
-            if !self.fields.contains_key(field.name.as_ref()) {
-                reads.push(Read::Field(Arc::clone(&self.id.key), field.name.as_ref().into()));
-            }
+        let field = name.field();
+        let absent = field.filter(|field| !self.fields.contains_key(field.name.as_ref()));
+        if let Some(field) = absent {
+            reads.push(Read::Field(Arc::clone(&self.id.key), field.name.as_ref().into()));
         }
     }
 

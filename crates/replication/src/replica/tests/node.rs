@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use coppice_crdt::{ActorId, CrdtType, Entry, EntryKey, Operation, Outcome, RangeRemoval};
 
 use crate::record::{
-    HeadRecord, LogRecord, ObjectRecord, Position, RecordKey, RepairRecord, decode_entry,
+    DeadCell, HeadRecord, LogRecord, ObjectRecord, Position, RecordKey, RepairRecord, decode_entry,
     decode_field,
 };
 use crate::replica::{
@@ -106,10 +106,14 @@ impl Node {
     }
 
     fn supply(&mut self, Missing(read): Missing) {
+        if let Read::Many(reads) = read {
+            return reads.into_iter().for_each(|read| self.supply(Missing(read)));
+        }
         let records = &self.records;
         let set = &mut self.replica.set;
         let id = |key: &ObjectKey, range| crate::ObjectId { range, key: ObjectKey::clone(key) };
         match read {
+            Read::Many(_) => unreachable!("taken apart above"),
             Read::Object(key) => {
                 let found = records.get(&RecordKey::Object(id(&key, set.range_of(&key))));
                 let record = found.map(|bytes| ObjectRecord::decode(bytes).unwrap());
@@ -183,6 +187,39 @@ impl Node {
                 Err(missing) => self.supply(missing),
             }
         }
+    }
+
+    /// Drops the floors of cells that can be raised no more.
+    pub(super) fn drop_floors(&mut self, now: Now) {
+        for (owner, before) in self.replica.settled_owners() {
+            for cell in self.dead_cells() {
+                if cell.owner != owner || cell.died_seq >= before {
+                    continue;
+                }
+                while let Err(missing) = self.replica.drop_dead_cell(&cell) {
+                    self.supply(missing);
+                }
+            }
+        }
+        self.commit(now);
+    }
+
+    /// A counter's value, as its header has it.
+    pub(super) fn sum(&self, key: &str) -> i128 {
+        let found = self.records.iter().find_map(|(record, bytes)| match record {
+            RecordKey::Object(id) if &*id.key == key => Some(ObjectRecord::decode(bytes).unwrap()),
+            _ => None,
+        });
+        found.map_or(0, |record| record.header.summary.sum)
+    }
+
+    /// The dead cells whose floors are kept.
+    pub(super) fn dead_cells(&self) -> Vec<DeadCell> {
+        let dead = |key: &RecordKey| match key {
+            RecordKey::Floor(cell) => Some(cell.clone()),
+            _ => None,
+        };
+        self.records.keys().filter_map(dead).collect()
     }
 
     /// One commit, synced, and what follows from it. Returns the records written.
