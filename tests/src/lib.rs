@@ -1,3 +1,11 @@
+//! What tests and the demo need to run real agents, and to judge them.
 
-
+pub mod agents;
+pub mod client;
+pub mod demo;
+pub mod eventually;
+pub mod interrupt;
+pub mod ledger;
+pub mod progress;
+pub mod proxy;
 pub mod sim;
