@@ -21,6 +21,10 @@ use crate::unit::Unit;
 /// Frames that may be on their way without an answer.
 const WINDOW_FRAMES: u64 = 8;
 
+/// How long a repair in the log may bar a peer's way before the peer is told
+/// that only a repair helps it, in milliseconds.
+const BAR_GRACE_MS: u64 = 1_000;
+
 /// Joining stops once a frame holds about this many bytes of changes.
 pub const FRAME_BYTES: usize = 256 << 10;
 
@@ -62,6 +66,9 @@ pub struct PeerProgress {
     frames_sent: u64,
     frames_taken: u64,
     peer_links: BTreeSet<ActorId>,
+    /// What a repair in the log brought that the peer lacks, and since when that
+    /// bars the way.
+    barred: Option<(VersionVector, u64)>,
 }
 
 /// What relaying depends on.
@@ -93,6 +100,7 @@ impl PeerProgress {
             frames_sent: 0,
             frames_taken: 0,
             peer_links: BTreeSet::new(),
+            barred: None,
         };
         progress.locate(log);
         progress
@@ -110,16 +118,23 @@ impl PeerProgress {
         &self.durable
     }
 
-    /// How far the log can serve the peer.
+    /// How far the log can serve the peer. A peer that lacks what a repair
+    /// brought here may be about to get it elsewhere, and is given a moment.
     #[must_use]
-    pub const fn serving(&self) -> Serving {
-        if self.cursor.is_some() { Serving::FromLog } else { Serving::TooOld }
+    pub fn serving(&self, now_ms: u64) -> Serving {
+        let barred = self.barred.as_ref().is_some_and(|(vector, since_ms)| {
+            now_ms.saturating_sub(*since_ms) >= BAR_GRACE_MS && !vector.is_covered_by(&self.seen)
+        });
+        if self.cursor.is_some() && !barred { Serving::FromLog } else { Serving::TooOld }
     }
 
     /// The record to read next, if there is something to send and room for it.
     #[must_use]
     pub fn wants_records_from(&self, log: &ArrivalLog) -> Option<u64> {
         if self.frames_sent - self.frames_taken >= WINDOW_FRAMES {
+            return None;
+        }
+        if self.barred.as_ref().is_some_and(|(vector, _)| !vector.is_covered_by(&self.seen)) {
             return None;
         }
         let cursor = self.cursor.as_ref()?;
@@ -160,6 +175,7 @@ impl PeerProgress {
     }
 
     fn locate(&mut self, log: &ArrivalLog) {
+        self.barred = None;
         self.cursor = log.locate(&self.seen).map(|place| Cursor {
             seq: place.seq,
             item: 0,
@@ -213,10 +229,11 @@ impl PeerProgress {
                             before.join(vector);
                         }
                     }
-                    LogItem::Repair(_) => {
+                    LogItem::Repair(vector) => {
                         // What that repair brought is not in the log.
                         if frame.is_none() {
-                            self.cursor = None;
+                            let since_ms = self.barred.take().map_or(rule.now_ms, |bar| bar.1);
+                            self.barred = Some((vector.clone(), since_ms));
                         }
                         return self.finish(frame);
                     }

@@ -407,7 +407,7 @@ fn a_repair_bars_the_way_until_the_peer_covers_it() {
     world.run(Step::Write { by: 0, saw_all: true, together: false });
     world.send(usize::MAX);
     assert!(world.wire.is_empty());
-    assert_eq!(world.progress.serving(), Serving::TooOld);
+    assert_eq!(world.progress.serving(u64::MAX), Serving::TooOld);
     world.run(Step::GainRepaired);
     world.ack();
     world.send(usize::MAX);
@@ -423,5 +423,5 @@ fn a_peer_below_the_trimmed_log_is_not_served() {
     let all = world.log.end().clone();
     world.log.trim_covered(&all, u64::MAX).expect("something can go");
     world.progress.log_was_trimmed(&world.log);
-    assert_eq!(world.progress.serving(), Serving::TooOld);
+    assert_eq!(world.progress.serving(u64::MAX), Serving::TooOld);
 }

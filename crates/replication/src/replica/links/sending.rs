@@ -42,7 +42,7 @@ impl Replica {
         let repairing = self.is_under_repair();
         let Some(state) = self.links.get_mut(&link) else { return };
         let Some(progress) = &state.progress else { return };
-        if progress.serving() == Serving::FromLog {
+        if progress.serving(now.steady_ms) == Serving::FromLog {
             state.told_too_old_ms = None;
             return;
         }
