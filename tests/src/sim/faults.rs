@@ -82,7 +82,7 @@ impl World<'_> {
 
     /// The process or the machine goes down.
     pub(super) fn crash(&mut self, at: usize) -> Result<(), String> {
-        let power = self.rng.percent(45);
+        let power = self.rng.percent(60);
         let restart_ms = if self.rng.percent(15) { 4_000 } else { 300 };
         let restart_ms = self.rng.between(1, restart_ms);
         self.go_down(at, power)?;
@@ -96,7 +96,9 @@ impl World<'_> {
         let (store, actor) = self.take_engine(at);
         let Some(store) = store else { return Ok(()) };
         let unsynced = store.unsynced();
-        let kept = self.rng.index(unsynced + 1);
+        // Mostly something is lost, if there is something to lose.
+        let all = self.rng.percent(10);
+        let kept = self.rng.index(unsynced + usize::from(all));
         let store = if power {
             self.totals.add("crashes with loss of power", 1);
             let lost = (unsynced - kept) as u64;
@@ -122,6 +124,8 @@ impl World<'_> {
         let replica = &mut self.replicas[at];
         replica.crash_after = None;
         let Some(engine) = replica.engine.take() else { return (None, nobody) };
+        // The last commit may have joined one of them.
+        let parts = std::mem::take(&mut replica.parts);
         let actor = engine.opening().actor;
         let mine = |connection: &super::network::Connection| {
             let side = connection.ends.iter().position(|&end| end == at);
@@ -136,6 +140,7 @@ impl World<'_> {
             let loses = self.rng.percent(60);
             self.closed_by(id, side, loses);
         }
+        self.replicas[at].parts = parts;
         (Some(engine.into_store()), actor)
     }
 
@@ -240,7 +245,7 @@ impl World<'_> {
     }
 
     fn lose_disk(&mut self, at: usize) -> Result<Option<&'static str>, String> {
-        if self.order.len() < 3 {
+        if self.order.len() < 3 || self.is_source(at) {
             return Ok(None);
         }
         self.crash(at)?;
@@ -249,6 +254,23 @@ impl World<'_> {
         self.replicas[at].recorded = disk.recorded.clone();
         self.replicas[at].disk = Some(disk);
         Ok(Some("faults: disk lost"))
+    }
+
+    /// Whether a repair that is under way somewhere brings what only this disk
+    /// holds whole. Such a disk is not taken away: what a half repair brought
+    /// could not be completed by anybody.
+    fn is_source(&self, at: usize) -> bool {
+        let disks = |of: usize| {
+            let replica = &self.replicas[of];
+            let copy = replica.copy.iter().flat_map(|copy| copy.recorded.states());
+            replica.recorded.states().chain(copy)
+        };
+        let others = || self.order.iter().copied().filter(|&other| other != at);
+        let whole = |state: &Rc<super::ledger::Recorded>| {
+            others()
+                .any(|other| self.ledger.completes(&self.replicas[other].recorded.synced, state))
+        };
+        !self.order.iter().all(|&of| disks(of).all(whole))
     }
 
     /// What this disk alone held is gone.
@@ -277,14 +299,15 @@ impl World<'_> {
         self.replicas[at].copy = self.replicas[at].copy_disk();
         let delay_ms = self.rng.between(100, 4_000);
         self.after(delay_ms, Event::RollBack(at));
-        Some("faults: disk rolled back")
+        Some("faults: disk copied")
     }
 
     pub(super) fn roll_back(&mut self, at: usize) -> Result<(), String> {
         let Some(copy) = self.replicas[at].copy.take() else { return Ok(()) };
-        if self.replicas[at].gone {
+        if self.replicas[at].gone || self.is_source(at) {
             return Ok(());
         }
+        self.totals.add("faults: disk rolled back", 1);
         self.note(at, "is rolled back", (0, 0));
         if self.replicas[at].is_up() {
             self.crash(at)?;
@@ -387,7 +410,7 @@ impl World<'_> {
     }
 
     fn leave(&mut self, at: usize) -> Result<Option<&'static str>, String> {
-        if self.order.len() <= 3 {
+        if self.order.len() <= 3 || self.is_source(at) {
             return Ok(None);
         }
         self.go_down(at, false)?;

@@ -147,6 +147,15 @@ impl Ledger {
         visible[recording.object].contains(recording.event)
     }
 
+    /// Whether what is recorded is complete, and all that a repair under way in
+    /// `other` brings is in it.
+    pub(super) fn completes(&self, recorded: &Recorded, other: &Recorded) -> bool {
+        let Some(repair) = &other.repair else { return true };
+        let mut brought = self.by_dot.iter().filter(|(dot, _)| repair.merged.covers(dot));
+        recorded.repair.is_none()
+            && brought.all(|(_, &number)| self.is_seen(number, &recorded.visible))
+    }
+
     /// Brings what is recorded beside a store up to its last commit.
     ///
     /// `pending` are the requests whose units `own` may have committed since,

@@ -17,6 +17,8 @@ pub(super) struct Connection {
     towards: [VecDeque<Packet>; 2],
     last_due_ms: [u64; 2],
     pub(super) slow: bool,
+    /// What is sent from now on is lost; each side notices by itself.
+    broken: bool,
     /// The next delta arrives twice.
     pub(super) doubles: bool,
     /// A frame arrived twice, which this transport never does by itself.
@@ -60,6 +62,7 @@ impl World<'_> {
             towards: [VecDeque::new(), VecDeque::new()],
             last_due_ms: [0; 2],
             slow: false,
+            broken: false,
             doubles: false,
             doubled: false,
         };
@@ -107,7 +110,7 @@ impl World<'_> {
         let (id, side) = side_of(by);
         let now_ms = self.now_ms;
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        if connection.sides[side] != Side::Up {
+        if connection.sides[side] != Side::Up || connection.broken {
             return;
         }
         let to = 1 - side;
@@ -183,6 +186,7 @@ impl World<'_> {
     /// by itself.
     pub(super) fn break_connection(&mut self, id: u64, loses: bool) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.broken = true;
         let mut noticed = [0; 2];
         for side in 0..2 {
             if loses {

@@ -39,9 +39,9 @@ impl Plan {
         let topologies = [Topology::AllToAll, Topology::Chain, Topology::Ring, Topology::Star];
         // All to all among many costs more than it shows.
         let topology = rng.pick(&topologies[usize::from(replicas > 10)..]);
-        let durability = match rng.below(5) {
-            0..2 => GroupDurability::Always,
-            2..4 => GroupDurability::Interval { milliseconds: rng.pick(&[20, 100, 500]) },
+        let durability = match rng.below(10) {
+            0..3 => GroupDurability::Always,
+            3..7 => GroupDurability::Interval { milliseconds: rng.pick(&[20, 100, 500]) },
             _ => GroupDurability::None,
         };
         let replica = ReplicaSettings {

@@ -79,6 +79,11 @@ impl Beside {
         }
     }
 
+    /// What a restart may find.
+    pub(super) fn states(&self) -> impl Iterator<Item = &Rc<Recorded>> {
+        self.unsynced.iter().chain([&self.live, &self.synced])
+    }
+
     /// What a power loss leaves that keeps so many unsynced commits.
     pub(super) fn keep(&mut self, kept: usize) {
         self.unsynced.truncate(kept);
