@@ -7,6 +7,7 @@ pub mod eventually;
 pub mod increments;
 pub mod interrupt;
 pub mod ledger;
+pub mod preload;
 pub mod progress;
 pub mod proxy;
 pub mod sim;
