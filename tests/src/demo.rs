@@ -34,7 +34,7 @@ pub type Failure = Box<dyn Error + Send + Sync>;
 const KILLED: usize = 1;
 const CUT_OFF: usize = 2;
 /// Random writes of each agent, per type, in each of two acts.
-const WRITES: usize = 60;
+const WRITES: usize = 200;
 /// The seed of all random choices.
 const SEED: u64 = 0x00c0_991c_e000;
 
