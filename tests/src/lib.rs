@@ -1,6 +1,7 @@
 //! What tests and the demo need to run real agents, and to judge them.
 
 pub mod agents;
+pub mod bench;
 pub mod client;
 pub mod demo;
 pub mod eventually;
