@@ -7,7 +7,7 @@ use coppice_agent::records::GroupRecords;
 use coppice_agent::store::Store;
 use coppice_agent::store::memory::{Crash, FailureCause, FailureOutcome, InjectedFailure};
 
-use super::network::Side;
+use super::network::{Doubling, Side};
 use super::replica::Disk;
 use super::world::{Event, World};
 
@@ -32,7 +32,7 @@ impl World<'_> {
             29..32 => self.lose_disk(at)?,
             32..35 => self.clone_disk(at),
             35..39 => self.copy_for_rollback(at),
-            39..49 => self.jump_clock(at),
+            39..49 => Some(self.jump_clock(at)),
             49..59 => self.partition(at),
             59..66 => self.block_one_way(at),
             66..78 => self.break_one(true),
@@ -318,12 +318,12 @@ impl World<'_> {
         Ok(())
     }
 
-    fn jump_clock(&mut self, at: usize) -> Option<&'static str> {
+    fn jump_clock(&mut self, at: usize) -> &'static str {
         let far_ms = self.rng.pick(&[1_000, 10_000, 60_000, 3_600_000]);
         let by_ms = self.rng.between(1, far_ms).cast_signed();
         let by_ms = if self.rng.percent(50) { by_ms } else { -by_ms };
         self.replicas[at].skew_ms += by_ms;
-        Some("faults: clock jump")
+        "faults: clock jump"
     }
 
     fn partition(&mut self, at: usize) -> Option<&'static str> {
@@ -395,7 +395,7 @@ impl World<'_> {
 
     fn double_one(&mut self) -> Option<&'static str> {
         let id = self.some_connection()?;
-        self.connections.get_mut(&id)?.doubles = true;
+        self.connections.get_mut(&id)?.doubling = Doubling::Next;
         Some("faults: duplicate frame armed")
     }
 
@@ -428,7 +428,6 @@ impl World<'_> {
         self.blocked.clear();
         for connection in self.connections.values_mut() {
             connection.slow = false;
-            connection.doubles = false;
         }
         for at in self.order.clone() {
             self.replicas[at].crash_after = None;

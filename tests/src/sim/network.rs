@@ -19,10 +19,7 @@ pub(super) struct Connection {
     pub(super) slow: bool,
     /// What is sent from now on is lost; each side notices by itself.
     broken: bool,
-    /// The next delta arrives twice.
-    pub(super) doubles: bool,
-    /// A frame arrived twice, which this transport never does by itself.
-    doubled: bool,
+    pub(super) doubling: Doubling,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +27,16 @@ pub(super) enum Side {
     Opening,
     Up,
     Down,
+}
+
+/// Whether a frame arrives twice, which this transport never does by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doubling {
+    Never,
+    /// The next delta does.
+    Next,
+    /// One did.
+    Done,
 }
 
 #[derive(Debug)]
@@ -63,8 +70,7 @@ impl World<'_> {
             last_due_ms: [0; 2],
             slow: false,
             broken: false,
-            doubles: false,
-            doubled: false,
+            doubling: Doubling::Never,
         };
         self.connections.insert(id, connection);
         let delay_ms = self.rng.between(1, 20);
@@ -154,9 +160,8 @@ impl World<'_> {
             return Ok(());
         }
         let mut times = 1;
-        if connection.doubles && packet.frame.first() == Some(&DELTA) {
-            connection.doubles = false;
-            connection.doubled = true;
+        if connection.doubling == Doubling::Next && packet.frame.first() == Some(&DELTA) {
+            connection.doubling = Doubling::Done;
             times = 2;
             self.totals.add("faults: frame duplicated", 1);
         }
@@ -188,13 +193,13 @@ impl World<'_> {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.broken = true;
         let mut noticed = [0; 2];
-        for side in 0..2 {
+        for (side, noticed_ms) in noticed.iter_mut().enumerate() {
             if loses {
                 connection.towards[side].clear();
             }
             let last_ms = connection.last_due_ms[side].saturating_sub(self.now_ms);
             let late_ms = if self.rng.percent(20) { 2_000 } else { 60 };
-            noticed[side] = if loses { 0 } else { last_ms } + self.rng.below(late_ms);
+            *noticed_ms = if loses { 0 } else { last_ms } + self.rng.below(late_ms);
         }
         for (side, delay_ms) in noticed.into_iter().enumerate() {
             self.after(delay_ms, Event::LinkDown(id, side));
@@ -247,7 +252,7 @@ impl World<'_> {
 
     /// Whether a frame over this connection arrived twice.
     pub(super) fn was_doubled(&self, id: u64) -> bool {
-        self.connections.get(&id).is_some_and(|connection| connection.doubled)
+        self.connections.get(&id).is_some_and(|connection| connection.doubling == Doubling::Done)
     }
 
     /// Dials the neighbours that `at` has no connection with.

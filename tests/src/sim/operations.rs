@@ -42,9 +42,8 @@ fn field(rng: &mut Rng) -> Box<str> {
 
 fn at_place(rng: &mut Rng, crdt_type: CrdtType, object: bool) -> Operation {
     match crdt_type {
-        CrdtType::GCounter => Operation::Increment { by: rng.below(6) },
         CrdtType::PNCounter if rng.percent(40) => Operation::Decrement { by: rng.below(6) },
-        CrdtType::PNCounter => Operation::Increment { by: rng.below(6) },
+        CrdtType::GCounter | CrdtType::PNCounter => Operation::Increment { by: rng.below(6) },
         CrdtType::GSet => Operation::Add { elements: elements(rng) },
         CrdtType::ORSet => match rng.below(12) {
             0 => Operation::Clear,

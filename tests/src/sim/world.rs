@@ -10,11 +10,11 @@ use coppice_agent::store::memory::MemoryStore;
 use coppice_crdt::EtagKey;
 use coppice_replication::CloseReason;
 
-use super::ledger::{Ledger, OpNumber};
+use super::ledger::{Ledger, OpNumber, Predicted};
 use super::network::{Connection, side_of};
 use super::operations;
 use super::plan::Plan;
-use super::replica::{Beside, Disk, Replica};
+use super::replica::{Beside, Disk, Replica, SimEngine};
 use super::rng::Rng;
 use super::totals::Totals;
 use super::trace::Trace;
@@ -215,8 +215,7 @@ impl<'a> World<'a> {
         self.round(at)
     }
 
-    /// Clients write to one replica: mostly one operation, sometimes several
-    /// that share a commit, sometimes a batch.
+    /// Clients write to one replica and read from it what they should.
     fn request(&mut self) -> Result<(), String> {
         if self.submitted >= self.plan.operations {
             return Ok(());
@@ -230,6 +229,18 @@ impl<'a> World<'a> {
             return Ok(());
         }
         let at = self.rng.pick(&up);
+        self.write(at)?;
+        let object = self.rng.index(self.ledger.keys.len());
+        if self.replicas[at].is_up() && self.rng.percent(40) {
+            let wall_ms = self.replicas[at].now(self.now_ms).wall_ms;
+            return self.check_value(at, object, wall_ms);
+        }
+        Ok(())
+    }
+
+    /// Mostly one operation, sometimes several that share a commit, sometimes a
+    /// batch.
+    fn write(&mut self, at: usize) -> Result<(), String> {
         let requests = if self.rng.percent(15) { self.rng.between(2, 4) } else { 1 };
         let mut visible = self.replicas[at].visible().clone();
         for _ in 0..requests {
@@ -239,21 +250,8 @@ impl<'a> World<'a> {
             let ticket = self.requests.len();
             let now = self.replicas[at].now(self.now_ms);
             let foretold = self.ledger.submit(&operations, &mut visible, now.wall_ms);
-            let (numbers, expected) = match foretold {
-                Ok(predicted) => {
-                    let numbers = predicted.operations.clone();
-                    if !numbers.is_empty() {
-                        self.replicas[at].pending.push_back(predicted);
-                    }
-                    (numbers, Ok(()))
-                }
-                Err(status) => (Vec::new(), Err(status)),
-            };
             self.totals.add("operations", size);
-            self.totals.add("writes", numbers.len() as u64);
-            let first = numbers.first().map_or(0, |&first| first as u64);
-            self.note(at, "takes a request, first operation", (ticket as u64, first));
-            self.requests.push(Request { operations: numbers, expected });
+            self.foresee(at, foretold);
             let keyed = operations.into_iter().map(|(object, operation)| KeyedOperation {
                 key: self.ledger.keys[object].as_ref().into(),
                 operation,
@@ -267,6 +265,25 @@ impl<'a> World<'a> {
             }
         }
         self.round(at)
+    }
+
+    /// Keeps what a request should do, for when it is committed and answered.
+    fn foresee(&mut self, at: usize, foretold: Result<Predicted, u16>) {
+        let (operations, expected) = match foretold {
+            Ok(predicted) => {
+                let numbers = predicted.operations.clone();
+                if !numbers.is_empty() {
+                    self.replicas[at].pending.push_back(predicted);
+                }
+                (numbers, Ok(()))
+            }
+            Err(status) => (Vec::new(), Err(status)),
+        };
+        self.totals.add("writes", operations.len() as u64);
+        let first = operations.first().map_or(0, |&first| first as u64);
+        let ticket = self.requests.len() as u64;
+        self.note(at, "takes a request, first write", (ticket, first));
+        self.requests.push(Request { operations, expected });
     }
 
     fn random_operation(&mut self) -> (usize, coppice_crdt::Operation) {
@@ -293,7 +310,7 @@ impl<'a> World<'a> {
             if self.effects(at)? {
                 return Ok(());
             }
-            let busy = self.replicas[at].engine.as_ref().is_some_and(|engine| engine.has_work());
+            let busy = self.replicas[at].engine.as_ref().is_some_and(SimEngine::has_work);
             if !busy {
                 return Ok(());
             }
