@@ -13,10 +13,13 @@
 //! may be used beside the running store; [`restore()`] needs it stopped.
 
 mod checksums;
+mod contents;
 mod error;
 mod export;
 mod name;
+mod policy;
 mod restore;
+mod source;
 
 use std::{
     fs, io,
@@ -26,10 +29,13 @@ use std::{
 
 use self::checksums::Checksums;
 pub use self::{
+    contents::{GroupContents, StoredGroup, groups_in},
     error::SnapshotError,
     export::{export_directory, export_tar},
     name::{NotASnapshotName, SnapshotName},
-    restore::{Restored, TableRange, restore},
+    policy::Policy,
+    restore::{Restored, restore},
+    source::{RocksSnapshots, SnapshotSource},
 };
 use crate::store::{
     Cursor, KeyRange, Read, StoreError, Table,
@@ -57,7 +63,7 @@ pub struct SnapshotInfo {
 }
 
 /// What a snapshot was found to hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
     /// Files whose checksums were right.
     pub files: usize,
@@ -65,6 +71,8 @@ pub struct Verified {
     pub bytes: u64,
     /// Keys that were read, over all tables.
     pub records: u64,
+    /// The groups, with what each holds.
+    pub groups: Vec<GroupContents>,
 }
 
 // === impl Snapshots ===
@@ -182,7 +190,7 @@ impl Snapshots {
 }
 
 /// Checks the snapshot in `path`, exported or not: every file by its checksum,
-/// then every record by reading it.
+/// then every key by reading it, then every record of a group by decoding it.
 ///
 /// # Errors
 ///
@@ -195,7 +203,8 @@ pub fn verify(path: &Path) -> Result<Verified, SnapshotError> {
         StoreError::Corrupt { detail } => SnapshotError::damaged(path, detail),
         other => other.into(),
     })?;
-    Ok(Verified { files: checksums.files(), bytes: checksums.bytes(), records })
+    let groups = contents::read_all(path)?;
+    Ok(Verified { files: checksums.files(), bytes: checksums.bytes(), records, groups })
 }
 
 fn count_records(path: &Path) -> Result<u64, StoreError> {

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use uuid::Uuid;
+
 use super::SnapshotName;
 use crate::store::StoreError;
 
@@ -28,6 +30,21 @@ pub enum SnapshotError {
     /// The target of an export is there already. It was left alone.
     #[error("{} exists already: export to a new path", .0.display())]
     TargetExists(PathBuf),
+    /// The snapshot holds other groups only.
+    #[error("the snapshot {} does not hold the group {group}: it holds {}", path.display(), listed(groups))]
+    NoSuchGroup {
+        /// The snapshot.
+        path: PathBuf,
+        /// The group that was asked for.
+        group: Uuid,
+        /// Those that it holds.
+        groups: Vec<Uuid>,
+    },
+    /// The store holds objects of the group, which a restore would put an end to.
+    #[error(
+        "the data directory holds objects of the group {0}: add --replace to put those of the snapshot in their place"
+    )]
+    GroupHolds(Uuid),
 }
 
 // === impl SnapshotError ===
@@ -40,4 +57,11 @@ impl SnapshotError {
     pub(super) fn damaged(path: &Path, detail: String) -> Self {
         Self::Damaged { path: path.to_owned(), detail }
     }
+}
+
+fn listed(groups: &[Uuid]) -> String {
+    if groups.is_empty() {
+        return "none".to_owned();
+    }
+    groups.iter().map(Uuid::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -6,11 +6,15 @@ use std::{
     time::Duration,
 };
 
+use coppice_crdt::{CrdtType, Header};
+use coppice_replication::ObjectRecord;
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use super::*;
 use crate::store::{
     Batch, Durability, Limit, Store,
+    keys::{self, Slot},
     rocksdb::{RocksSettings, RocksStore},
 };
 
@@ -177,49 +181,115 @@ fn a_tar_file_holds_the_whole_snapshot() {
     assert_eq!(found, verify(&taken.path).unwrap());
 }
 
+const GROUP: Uuid = Uuid::from_u128(7);
+const OTHER: Uuid = Uuid::from_u128(8);
+
+/// A store with `groups` in slots from 0, each with objects of these keys.
+fn grouped(path: &Path, groups: &[(Uuid, &[&str])]) -> RocksStore {
+    let mut store = open(path);
+    for (slot, (id, objects)) in (0..).zip(groups) {
+        let mut batch = Batch::new();
+        batch.put(Table::Meta, &keys::group(id.as_bytes()), &Slot::to_be_bytes(slot));
+        let header = Header::new(CrdtType::GSet);
+        let record = ObjectRecord { header, inline: None, hidden: Vec::new() }.encode();
+        for key in *objects {
+            batch.put(Table::Objects, &keys::object_at(slot, 1, key), &record);
+        }
+        store.commit(&batch, Durability::Sync).unwrap();
+    }
+    store
+}
+
+/// The keys of the objects of a group.
+fn objects(store: &RocksStore, id: Uuid) -> Vec<String> {
+    let found = contents::groups(store).unwrap();
+    let slot = found.iter().find(|group| group.id == id).unwrap().slot;
+    let from = keys::slot(slot);
+    let page = store.scan(Table::Objects, KeyRange::new(&from, &keys::slot(slot + 1)), Limit::NONE);
+    let items = page.unwrap().items;
+    items.iter().map(|(key, _)| keys::object_key(key).unwrap().to_owned()).collect()
+}
+
 #[test]
-fn a_restore_brings_back_its_ranges_and_nothing_else() {
-    let (directory, mut store, snapshots) = data_directory();
-    let taken = snapshots.take(&store.reader(), EPOCH).unwrap();
-    put(&mut store, Table::Objects, "a/x", "2");
-    put(&mut store, Table::Objects, "a/y", "2");
-    put(&mut store, Table::Objects, "b/x", "2");
-    put(&mut store, Table::Meta, "a", "changed");
-    let ranges = [
-        TableRange { table: Table::Objects, range: KeyRange::new(b"a/", b"a0") },
-        TableRange { table: Table::Meta, range: KeyRange::starting_at(b"a") },
-    ];
-    let running = restore(&taken.path, directory.path(), &ranges).unwrap_err();
+fn a_restore_brings_back_its_group_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = grouped(directory.path(), &[(OTHER, &["x"]), (GROUP, &["a", "b"])]);
+    let taken = Snapshots::of(directory.path()).take(&store.reader(), EPOCH).unwrap();
+    let running = restore(&taken.path, directory.path(), GROUP, true).unwrap_err();
     assert!(matches!(running, SnapshotError::Store(StoreError::Locked { .. })));
     drop(store);
+    // In another slot there, beside another group, with something else in it.
+    let target = tempfile::tempdir().unwrap();
+    drop(grouped(target.path(), &[(GROUP, &["c", "d", "e"]), (OTHER, &["y"])]));
 
-    let restored = restore(&taken.path, directory.path(), &ranges).unwrap();
+    let refused = restore(&taken.path, target.path(), GROUP, false).unwrap_err();
+    assert!(matches!(refused, SnapshotError::GroupHolds(GROUP)));
+    for _ in 0..2 {
+        restore(&taken.path, target.path(), GROUP, true).unwrap();
+        let store = open(target.path());
+        assert_eq!(objects(&store, GROUP), ["a", "b"]);
+        assert_eq!(objects(&store, OTHER), ["y"]);
+        assert_eq!(store.scan(Table::Objects, KeyRange::ALL, Limit::NONE).unwrap().items.len(), 3);
+    }
+}
 
-    assert_eq!(restored, Restored { removed: 3, records: 2, bytes: 9 });
+#[test]
+fn a_restore_that_was_cut_short_has_changed_nothing_and_is_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = grouped(directory.path(), &[(GROUP, &["a"])]);
+    let taken = Snapshots::of(directory.path()).take(&store.reader(), EPOCH).unwrap();
+    // What it leaves: the slot it had taken, and a part of the copy.
+    let mut batch = Batch::new();
+    batch.put(Table::Meta, &keys::group(&keys::RESTORING), &Slot::to_be_bytes(1));
+    batch.put(Table::Objects, &keys::object_at(1, 1, "half"), b"");
+    store.commit(&batch, Durability::Sync).unwrap();
+    assert_eq!(objects(&store, GROUP), ["a"]);
+    drop(store);
+
+    restore(&taken.path, directory.path(), GROUP, true).unwrap();
+
     let store = open(directory.path());
-    assert_eq!(get(&store, Table::Objects, "a/x").as_deref(), Some("1"));
-    assert_eq!(get(&store, Table::Objects, "a/y"), None);
-    assert_eq!(get(&store, Table::Objects, "b/x").as_deref(), Some("2"), "another group's");
-    assert_eq!(get(&store, Table::Meta, "a").as_deref(), Some("meta"));
+    assert_eq!(objects(&store, GROUP), ["a"]);
+    assert_eq!(store.scan(Table::Objects, KeyRange::ALL, Limit::NONE).unwrap().items.len(), 1);
+    assert_eq!(store.get(Table::Meta, &keys::group(&keys::RESTORING)).unwrap(), None);
 }
 
 #[test]
 fn a_restore_into_an_empty_directory_makes_a_store() {
-    let (_directory, mut store, snapshots) = data_directory();
-    for number in 0..3000 {
-        put(&mut store, Table::Entries, &format!("{number:06}"), &"v".repeat(1000));
-    }
-    let taken = snapshots.take(&store.reader(), EPOCH).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let keys: Vec<String> = (0..3000).map(|number| format!("{number:0500}")).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let store = grouped(directory.path(), &[(OTHER, &[]), (GROUP, &keys)]);
+    let taken = Snapshots::of(directory.path()).take(&store.reader(), EPOCH).unwrap();
     let other = tempfile::tempdir().unwrap();
-    let whole = Table::ALL.map(|table| TableRange { table, range: KeyRange::ALL });
 
-    let restored = restore(&taken.path, other.path(), &whole).unwrap();
+    let unknown = restore(&taken.path, other.path(), Uuid::nil(), false).unwrap_err().to_string();
+    assert!(unknown.contains(&format!("it holds {OTHER}, {GROUP}")), "{unknown}");
+    let restored = restore(&taken.path, other.path(), GROUP, false).unwrap();
 
-    assert_eq!((restored.removed, restored.records), (0, 3003));
-    let copy = open(other.path());
-    for table in Table::ALL {
-        let items = |store: &RocksStore| store.scan(table, KeyRange::ALL, Limit::NONE).unwrap();
-        assert_eq!(items(&copy), items(&store));
+    assert_eq!((restored.removed, restored.records), (0, 3000));
+    assert_eq!(objects(&open(other.path()), GROUP), keys);
+}
+
+#[test]
+fn a_record_that_is_none_is_damage_though_its_file_is_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = grouped(directory.path(), &[(GROUP, &["a"])]);
+    let whole = Snapshots::of(directory.path()).take(&store.reader(), EPOCH).unwrap();
+    let found = verify(&whole.path).unwrap().groups;
+    assert_eq!((found.len(), found[0].group.id, found[0].objects), (1, GROUP, 1));
+
+    for table in [Table::Objects, Table::Entries, Table::Log, Table::Deadlines, Table::Floors] {
+        let key = [&keys::slot(0)[..], &[1]].concat();
+        let mut batch = Batch::new();
+        batch.put(table, &key, b"no record");
+        store.commit(&batch, Durability::Sync).unwrap();
+        let taken = Snapshots::of(directory.path()).take(&store.reader(), EPOCH).unwrap();
+        let damaged = verify(&taken.path).unwrap_err().to_string();
+        assert!(damaged.contains(table.name()), "{table:?}: {damaged}");
+        batch.clear();
+        batch.delete(table, &key);
+        store.commit(&batch, Durability::Sync).unwrap();
     }
 }
 

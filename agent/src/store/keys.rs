@@ -34,6 +34,24 @@ pub fn group(id: &[u8; 16]) -> Vec<u8> {
     [GROUPS, id].concat()
 }
 
+/// Stands in for a group's id while the group is being restored.
+pub const RESTORING: [u8; 16] = [u8::MAX; 16];
+
+/// The group's id in the key of its slot.
+#[must_use]
+pub fn group_id(key: &[u8]) -> Option<[u8; 16]> {
+    key.strip_prefix(GROUPS)?.try_into().ok()
+}
+
+/// What the keys of all records of a group begin with, but for that of its slot.
+#[must_use]
+pub fn all_of(slot: Slot) -> Vec<(Table, Vec<u8>)> {
+    let tables = Table::ALL.into_iter().filter(|table| *table != Table::Meta);
+    let in_tables = tables.map(|table| (table, slot.to_be_bytes().to_vec()));
+    let in_meta = [b'H', b'R', b'W'].map(|tag| (Table::Meta, meta(tag, slot)));
+    in_tables.chain(in_meta).collect()
+}
+
 /// Where a group's record stands.
 #[must_use]
 pub fn record(slot: Slot, key: &RecordKey) -> (Table, Vec<u8>) {
@@ -137,6 +155,12 @@ pub fn entries_of(slot: Slot, range: u8, key: &str) -> Vec<u8> {
     bytes.push(range);
     push_escaped(&mut bytes, key);
     bytes
+}
+
+/// The name of the entry, or the field, in a key of `Entries`.
+#[must_use]
+pub fn entry_name(key: &[u8]) -> Option<&[u8]> {
+    split_escaped(key.get(5..)?).map(|(_, name)| name)
 }
 
 fn push_escaped(bytes: &mut Vec<u8>, key: &str) {
@@ -269,6 +293,37 @@ mod tests {
             let (table, bytes) = record(3, &RecordKey::Floor(cell.clone()));
             assert_eq!((table, dead_cell(&bytes)), (Table::Floors, Some(cell)));
         }
+    }
+
+    #[test]
+    fn every_record_of_a_group_stands_under_a_prefix_of_it() {
+        let name = EntryKey::of_object(Part::Existence);
+        let cell = DeadCell {
+            owner: ActorId::from_bytes([9; 16]),
+            died_seq: 1,
+            birth: 1,
+            object: id("k"),
+            name: name.clone(),
+        };
+        for key in [
+            RecordKey::Head,
+            RecordKey::Repair,
+            RecordKey::Sweep(id("k")),
+            RecordKey::Object(id("k")),
+            RecordKey::Entry(id("a\0b"), name.clone()),
+            RecordKey::Field(id("k"), "f".into()),
+            RecordKey::Log(1),
+            RecordKey::Floor(cell),
+            RecordKey::Deadline(1, id("k")),
+        ] {
+            let (table, at) = record(3, &key);
+            let of = |slot| all_of(slot).into_iter().filter(|(of, _)| *of == table);
+            assert!(of(3).any(|(_, prefix)| at.starts_with(&prefix)), "{key:?}");
+            assert!(!of(4).any(|(_, prefix)| at.starts_with(&prefix)), "{key:?}");
+        }
+        let entry = record(3, &RecordKey::Entry(id("a\0b"), name.clone())).1;
+        assert_eq!(entry_name(&entry), Some(name.as_bytes()));
+        assert_eq!(group_id(&group(&[7; 16])), Some([7; 16]));
     }
 
     #[test]
