@@ -37,10 +37,10 @@ pub struct Args {
 #[group(multiple = true)]
 pub struct Source {
     /// The configuration file (YAML); watched for changes.
-    #[arg(long, value_name = "FILE", env = "COPPICE_CONFIG", conflicts_with = "group")]
+    #[arg(long, global = true, value_name = "FILE", env = "COPPICE_CONFIG")]
     pub config: Option<PathBuf>,
     /// Serve a group with default settings instead of reading a file. Repeatable.
-    #[arg(long, value_name = "NAME=TYPE", value_parser = parse_group)]
+    #[arg(long, value_name = "NAME=TYPE", value_parser = parse_group, conflicts_with = "config")]
     pub group: Vec<Group>,
 }
 
@@ -100,7 +100,7 @@ pub enum Command {
         /// The file.
         file: PathBuf,
     },
-    /// Look after snapshots in the data folder.
+    /// Look after snapshots in the data folder, which --data-dir or --config names.
     Snapshot {
         /// What to do with them.
         #[command(subcommand)]
@@ -113,7 +113,7 @@ pub enum Command {
 pub enum SnapshotAction {
     /// List the snapshots in the data folder.
     List,
-    /// Take one now, of all groups.
+    /// Take one now, of all groups; a running agent is asked to.
     Take,
     /// Copy one out of the data folder.
     Export {
@@ -128,13 +128,17 @@ pub enum SnapshotAction {
         /// Its name, as `list` shows it, or the folder of an exported one.
         name: String,
     },
-    /// Put one group back as a snapshot has it. For a group that no agent serves any more.
+    /// Put one group back as a snapshot has it, into the folder of a stopped agent.
+    /// For a group that no agent serves any more.
     Restore {
         /// Its name, as `list` shows it, or the folder of an exported one.
         name: String,
-        /// The group.
-        #[arg(long, value_name = "NAME")]
+        /// The group: its name (with --config), NAME=TYPE, or its id.
+        #[arg(id = "of_group", long = "group", value_name = "NAME")]
         group: String,
+        /// Allow it for a group that holds objects in that folder: they are gone then.
+        #[arg(long)]
+        replace: bool,
     },
 }
 
@@ -212,7 +216,8 @@ impl Overrides {
     }
 }
 
-fn parse_group(text: &str) -> Result<Group, String> {
+/// A group with default settings from `NAME=TYPE`.
+pub(crate) fn parse_group(text: &str) -> Result<Group, String> {
     let Some((name, crdt_type)) = text.split_once('=') else {
         return Err("write NAME=TYPE, as in page-views=PNCounter".to_owned());
     };
@@ -263,6 +268,12 @@ mod tests {
         let action = SnapshotAction::Export { name: "2026-01-01".into(), to: "/tmp/x".into() };
         assert_eq!(args.command, Some(Command::Snapshot { action }));
         assert_eq!(args.overrides.data_dir, Some("/tmp/d".into()));
+
+        let args = read("snapshot restore n --group a --config c.yaml").unwrap();
+        let action =
+            SnapshotAction::Restore { name: "n".into(), group: "a".into(), replace: false };
+        assert_eq!(args.command, Some(Command::Snapshot { action }));
+        assert_eq!(args.source.config, Some("c.yaml".into()));
 
         let checked = read("check-config a.yaml").unwrap().command;
         assert_eq!(checked, Some(Command::CheckConfig { file: "a.yaml".into() }));

@@ -2,15 +2,18 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use coppice_api::AgentConfig;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Args, Command};
 use crate::config::{self, ConfigSource};
+use crate::run::Opened;
+use crate::snapshots::{RocksSnapshots, SnapshotSource};
 use crate::store::rocksdb::{RocksSettings, RocksStore};
 use crate::store::{Store, StoreError};
-use crate::{run, shutdown, telemetry};
+use crate::{run, shutdown, snapshot_command, telemetry};
 
 /// Parses, runs, and says how it ended: 0 well, 1 not, 64 for a wrong command line.
 #[must_use]
@@ -23,19 +26,30 @@ pub fn main(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match &args.command {
-        None => serve(args, open_rocksdb),
+        None => serve_opened(args, |config| {
+            let store = open_rocksdb(config)?;
+            let snapshots: Arc<dyn SnapshotSource> = Arc::new(RocksSnapshots::of(&store));
+            Ok(Opened { store, snapshots: Some(snapshots) })
+        }),
         Some(Command::CheckConfig { file }) => check_config(file),
-        Some(Command::Snapshot { .. }) => {
-            complain("snapshot: not offered by this version");
-            ExitCode::FAILURE
-        }
+        Some(Command::Snapshot { action }) => match snapshot_command::run(action, &args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(&format!("snapshot: {}", snapshot_command::in_full(&error))),
+        },
     }
 }
 
-/// Serves over a store that `open` opens, until a signal.
+/// Serves over a store that `open` opens, without snapshots, until a signal.
 pub fn serve<S: Store>(
     args: Args,
     open: impl FnOnce(&AgentConfig) -> Result<S, StoreError>,
+) -> ExitCode {
+    serve_opened(args, |config| Ok(Opened { store: open(config)?, snapshots: None }))
+}
+
+fn serve_opened<S: Store>(
+    args: Args,
+    open: impl FnOnce(&AgentConfig) -> Result<Opened<S>, StoreError>,
 ) -> ExitCode {
     let source = ConfigSource { source: args.source, overrides: args.overrides };
     let config = match config::load(&source) {

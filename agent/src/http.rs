@@ -23,6 +23,7 @@ mod probes;
 mod problem;
 mod route;
 mod server;
+mod snapshots;
 mod state;
 mod value;
 mod view;

@@ -24,6 +24,8 @@ pub mod records;
 pub mod replica_task;
 pub mod run;
 pub mod shutdown;
+pub mod snapshot_command;
+pub mod snapshot_task;
 pub mod snapshots;
 pub mod store;
 pub mod store_metrics;

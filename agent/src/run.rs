@@ -33,6 +33,8 @@ use crate::peer::{
 };
 use crate::query::{Groups, ServedGroup, StoredGroup};
 use crate::replica_task::{self, GroupSpec, WriterHandle, WriterMetrics, WriterStart};
+use crate::snapshot_task::{SnapshotMetrics, SnapshotRequests, SnapshotTask};
+use crate::snapshots::SnapshotSource;
 use crate::store::keys::Slot;
 use crate::store::{Reader, Store, StoreError};
 use crate::store_metrics::StoreMetrics;
@@ -73,6 +75,15 @@ pub enum RunError {
     Lost(&'static str),
 }
 
+/// A store, opened for an agent.
+#[derive(Debug)]
+pub struct Opened<S> {
+    /// The store.
+    pub store: S,
+    /// Takes snapshots of it; `None`: it has none.
+    pub snapshots: Option<Arc<dyn SnapshotSource>>,
+}
+
 /// Serves until `shutdown` fires; then hands over and stops.
 ///
 /// `open` opens the store that the configuration names. The configuration's file
@@ -83,7 +94,7 @@ pub enum RunError {
 /// [`RunError`] with the field and the mend. What was started is stopped again.
 pub async fn run<S: Store>(
     (source, config): (ConfigSource, AgentConfig),
-    open: impl FnOnce(&AgentConfig) -> Result<S, StoreError>,
+    open: impl FnOnce(&AgentConfig) -> Result<Opened<S>, StoreError>,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let registry = Registry::new();
@@ -95,7 +106,7 @@ pub async fn run<S: Store>(
 
     let app = bind("listen.app", config.listen.app).await?;
     let operations = bind("listen.operations", config.listen.operations).await?;
-    let store = open(&config)?;
+    let Opened { store, snapshots } = open(&config)?;
     let reader = store.reader();
     let start = WriterStart {
         store,
@@ -134,36 +145,50 @@ pub async fn run<S: Store>(
     let (config_watch, configs) =
         ConfigWatch::new(source, config.clone(), ConfigMetrics::new(&registry)?);
     ports.tasks.spawn(config_watch.run(ports.stop.clone()));
-    let sources: Vec<Arc<dyn StatusSource>> =
+    let mut sources: Vec<Arc<dyn StatusSource>> =
         vec![Arc::new(StoreMetrics::register(&registry, reader)?)];
-    let lifecycle_shown = Arc::clone(&lifecycle);
-    let shown =
-        OperationsApi { replica: name, groups, lifecycle: lifecycle_shown, registry, sources };
-    ports.serve(operations, move |request| show(shown.clone(), request));
+    let taking = |source| ports.take_snapshots((source, configs.clone(), clock), &registry);
+    let (snapshots, snapshot_figures) = snapshots.map(taking).transpose()?.unzip();
+    sources.extend(snapshot_figures);
+    ports.serve_operations(
+        operations,
+        OperationsApi {
+            replica: name,
+            groups,
+            lifecycle: Arc::clone(&lifecycle),
+            registry,
+            sources,
+            snapshots,
+        },
+    );
     lifecycle.enter(Phase::Serving);
     info!(app = %config.listen.app, peers = %supervisor.local_addr(), operations = %config.listen.operations, "serving");
 
     let ended = agent.follow(configs, &supervisor, shutdown).await;
 
-    info!("stopping: handing over to a peer");
     lifecycle.enter(Phase::Stopping);
-    agent.writer.hand_over().await;
+    stop(&agent.writer, ports, supervisor).await;
+    ended
+}
+
+/// Ends in this order what `run` started.
+async fn stop(writer: &WriterHandle, ports: Ports, supervisor: Supervisor) {
+    info!("stopping: handing over to a peer");
+    writer.hand_over().await;
+    // The last snapshot has all writes, and needs the store open.
     ports.close().await;
-    agent.writer.stop().await;
+    writer.stop().await;
     supervisor.close().await;
     info!("stopped");
-    ended
 }
 
 async fn answer(api: AppApi, request: Request<Body>) -> Response {
     api.answer(request).await
 }
 
-async fn show(shown: OperationsApi, request: Request<Body>) -> Response {
-    shown.answer(request).await
-}
+type TakenBy = (Arc<dyn SnapshotSource>, watch::Receiver<Arc<AgentConfig>>, Arc<dyn Clock>);
 
-/// The tasks that serve ports, and what stops them.
+/// The tasks that serve ports and take snapshots, and what stops them.
 struct Ports {
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -179,7 +204,28 @@ impl Ports {
         self.tasks.spawn(server.run(answer, self.stop.clone()));
     }
 
-    /// Accepts no more, and waits for the requests that are open.
+    fn serve_operations(&self, listener: TcpListener, api: OperationsApi) {
+        let server = Server::new(listener, ServerLimits::default()).marking_local_clients();
+        let answer = move |request| {
+            let api = api.clone();
+            async move { api.answer(request).await }
+        };
+        self.tasks.spawn(server.run(answer, self.stop.clone()));
+    }
+
+    fn take_snapshots(
+        &self,
+        (source, configs, clock): TakenBy,
+        registry: &Registry,
+    ) -> prometheus::Result<(SnapshotRequests, Arc<dyn StatusSource>)> {
+        let metrics = SnapshotMetrics::register(registry, Arc::clone(&clock))?;
+        let (task, requests) = SnapshotTask::new(source, configs, clock, metrics.clone());
+        self.tasks.spawn(task.run(self.stop.clone()));
+        Ok((requests, Arc::new(metrics)))
+    }
+
+    /// Accepts no more, and waits for the requests that are open and for the
+    /// last snapshot.
     async fn close(self) {
         self.stop.cancel();
         self.tasks.close();

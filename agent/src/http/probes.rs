@@ -14,6 +14,7 @@ use super::json::JsonBuffer;
 use super::problem::{Kind, Problem};
 use super::{Lifecycle, Phase};
 use crate::query::Groups;
+use crate::snapshot_task::SnapshotRequests;
 use crate::telemetry::encode_metrics;
 
 /// Refreshes what is measured only when someone looks.
@@ -35,6 +36,8 @@ pub struct OperationsApi {
     pub registry: Registry,
     /// Refreshed before metrics are shown.
     pub sources: Vec<Arc<dyn StatusSource>>,
+    /// Takes snapshots; `None`: this store has none.
+    pub snapshots: Option<SnapshotRequests>,
 }
 
 impl fmt::Debug for OperationsApi {
@@ -46,6 +49,11 @@ impl fmt::Debug for OperationsApi {
 impl OperationsApi {
     /// Answers one request.
     pub async fn answer(&self, request: Request<Body>) -> Response {
+        if request.uri().path() == "/snapshots" {
+            let (parts, _) = request.into_parts();
+            let taken = super::snapshots::take(&parts, self.snapshots.as_ref()).await;
+            return taken.unwrap_or_else(Problem::into_response);
+        }
         if request.method() != Method::GET && request.method() != Method::HEAD {
             let problem = Problem::method_not_allowed("GET, HEAD", "this port has only GET, HEAD");
             return problem.into_response();
@@ -60,7 +68,7 @@ impl OperationsApi {
             "/status" => self.status(),
             _ => Problem::new(
                 Kind::UnknownPath,
-                "this port has /metrics, /livez, /readyz, /startupz and /status",
+                "this port has /metrics, /livez, /readyz, /startupz, /status and /snapshots",
             )
             .into_response(),
         }

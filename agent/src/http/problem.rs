@@ -21,6 +21,7 @@ use crate::replica_task::SubmitError;
 pub(crate) enum Kind {
     Malformed,
     NotOffered,
+    Forbidden,
     UnknownPath,
     UnknownGroup,
     Absent,
@@ -47,6 +48,7 @@ impl Kind {
         match self {
             Self::Malformed => (400, "malformed", "Malformed request"),
             Self::NotOffered => (400, "not-offered", "Not offered by this version"),
+            Self::Forbidden => (403, "forbidden", "Not for this client"),
             Self::UnknownPath => (404, "unknown-path", "Unknown path"),
             Self::UnknownGroup => (404, "unknown-group", "Unknown group"),
             Self::Absent => (404, "absent", "No such object"),

@@ -46,13 +46,25 @@ impl Default for ServerLimits {
 pub struct Server {
     listener: TcpListener,
     limits: ServerLimits,
+    marks_local: bool,
 }
+
+/// Marks a request that came from this machine: from loopback, or from the
+/// address that it was sent to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalClient;
 
 impl Server {
     /// A server on a bound port.
     #[must_use]
     pub const fn new(listener: TcpListener, limits: ServerLimits) -> Self {
-        Self { listener, limits }
+        Self { listener, limits, marks_local: false }
+    }
+
+    /// Marks requests from this machine, for those who answer them.
+    #[must_use]
+    pub fn marking_local_clients(self) -> Self {
+        Self { marks_local: true, ..self }
     }
 
     /// Answers requests with `answer` until `shutdown` fires; then accepts no
@@ -75,7 +87,8 @@ impl Server {
             };
             match accepted {
                 Ok((stream, slot)) => {
-                    let connection = serve(stream, answer.clone(), shutdown.clone());
+                    let local = (self.marks_local && is_local(&stream)).then_some(LocalClient);
+                    let connection = serve(stream, local, answer.clone(), shutdown.clone());
                     connections.spawn(async move {
                         connection.await;
                         drop(slot);
@@ -107,14 +120,27 @@ async fn accept(
     Ok((stream, slot))
 }
 
+fn is_local(stream: &TcpStream) -> bool {
+    let (Ok(client), Ok(server)) = (stream.peer_addr(), stream.local_addr()) else { return false };
+    let client = client.ip().to_canonical();
+    client.is_loopback() || client == server.ip().to_canonical()
+}
+
 /// Serves one connection until either side ends it; on `shutdown`, until the
 /// requests on it are answered.
-async fn serve<F, A>(stream: TcpStream, answer: F, shutdown: CancellationToken)
-where
+async fn serve<F, A>(
+    stream: TcpStream,
+    local: Option<LocalClient>,
+    answer: F,
+    shutdown: CancellationToken,
+) where
     F: Fn(Request<Body>) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Response> + Send + 'static,
 {
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(local) = local {
+            request.extensions_mut().insert(local);
+        }
         let answered = answer(request.map(Body::new));
         async move { Ok::<_, Infallible>(answered.await) }
     });

@@ -23,6 +23,7 @@ async fn operations(fixture: &Fixture, path: &str) -> (u16, String) {
         lifecycle: fixture.api.lifecycle.clone(),
         registry: fixture.registry.clone(),
         sources: Vec::new(),
+        snapshots: None,
     };
     let request = Request::builder().uri(path).body(Body::empty()).unwrap();
     let response = api.answer(request).await;

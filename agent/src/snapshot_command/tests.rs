@@ -1,0 +1,44 @@
+//! Which group and which snapshot a person means.
+
+use super::*;
+
+fn args(words: &str) -> Args {
+    Args::read(std::iter::once("coppice-agent").chain(words.split_whitespace())).unwrap()
+}
+
+#[test]
+fn a_group_is_known_by_name_by_name_and_type_and_by_id() {
+    let views = Group::new("page-views", coppice_crdt::CrdtType::PNCounter);
+    let id = views.effective_id();
+    let config = AgentConfig { groups: vec![views], ..AgentConfig::default() };
+    let target = Target { data_dir: PathBuf::new(), config };
+    for text in ["page-views", "page-views=PNCounter", &id.to_string()] {
+        assert_eq!(target.group_id(text).unwrap(), id, "{text}");
+    }
+    for text in ["carts", "page-views=Counter", ""] {
+        let error = target.group_id(text).unwrap_err().to_string();
+        assert!(error.contains("write NAME=TYPE"), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_command_without_a_folder_says_what_to_give() {
+    let of = |words| {
+        let args = args(words);
+        let Some(crate::args::Command::Snapshot { action }) = &args.command else { panic!() };
+        in_full(&run(action, &args).unwrap_err())
+    };
+    assert!(of("snapshot list").contains("Give --data-dir FOLDER or --config FILE"));
+    let message = of("snapshot list --data-dir /nowhere/at/all");
+    assert!(message.contains("no data folder /nowhere/at/all"), "{message}");
+    let message = of("snapshot verify yesterday");
+    assert!(message.contains("neither a snapshot's name"), "{message}");
+    let message = of("snapshot verify 20261121T101530Z-42 --data-dir /nowhere");
+    assert!(message.contains("there is no snapshot 20261121T101530Z-42"), "{message}");
+}
+
+#[test]
+fn times_are_shown_for_people() {
+    let taken_at = UNIX_EPOCH + Duration::from_secs(1_795_256_130);
+    assert_eq!(shown(taken_at), "2026-11-21 10:15:30 UTC");
+}
