@@ -129,6 +129,7 @@ fn needing_restart(running: &AgentConfig, next: &AgentConfig) -> Vec<&'static st
         ("dataDir", running.data_dir != next.data_dir),
         ("listen", running.listen != next.listen),
         ("tls", running.tls != next.tls),
+        ("insecurePeers", running.insecure_peers != next.insecure_peers),
         ("startupWait", running.startup_wait != next.startup_wait),
         ("log", running.log != next.log),
     ];

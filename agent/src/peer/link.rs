@@ -84,14 +84,22 @@ impl Link {
         let lived = opened.elapsed();
         self.finish(reason, &mut reader).await;
         let peer_said = farewell.as_deref();
-        info!(link = %self.id, group = %self.opening.group, remote = self.opening.peer.remote,
-            reason = reason.label(), peer_said, "link to a peer closed");
+        // Of two links to one peer one is closed each time both dial: no news.
+        let expected =
+            matches!(reason, CloseReason::Duplicate { .. }) || peer_said == Some("duplicate");
+        let (id, remote) = (self.id, &self.opening.peer.remote);
+        let (group, reason_label) = (&self.opening.group, reason.label());
+        if expected {
+            debug!(link = %id, %group, remote, reason_label, peer_said, "link to a peer closed");
+        } else {
+            info!(link = %id, %group, remote, reason_label, peer_said, "link to a peer closed");
+        }
         Ended { reason, farewell, lived }
     }
 
     async fn announce(&self) -> Result<(), CloseReason> {
         let Opening { group, dialled, peer, .. } = &self.opening;
-        info!(link = %self.id, %group, remote = peer.remote, dialled, "link to a peer opened");
+        debug!(link = %self.id, %group, remote = peer.remote, dialled, "link to a peer opened");
         let up = LinkEvent::Up(LinkUp {
             link: self.id,
             group: group.clone(),

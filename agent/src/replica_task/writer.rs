@@ -19,7 +19,7 @@ use coppice_crdt::VersionVector;
 use coppice_replication::{CloseReason as CoreReason, LinkId as CoreLink, Now};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::handle::{GroupRequest, Ticket};
 use super::metrics::WriterMetrics;
@@ -316,7 +316,7 @@ impl<S: Store> Writer<S> {
     fn close_link(&mut self, link: CoreLink, reason: CoreReason) {
         if let Some((_, outbound, remote)) = self.links.remove(&link) {
             let reason = transport_reason(reason);
-            info!(%remote, %reason, "closing a link");
+            debug!(%remote, %reason, "closing a link");
             outbound.close(reason);
         }
     }
