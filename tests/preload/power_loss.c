@@ -41,15 +41,20 @@ static void give_up(const char *what, const char *path)
 	abort();
 }
 
-static void name_of(int fd, const char *path, char *name, size_t size)
+/* Whether it is still there. */
+static int name_of(int fd, const char *path, char *name, size_t size)
 {
 	struct statx found;
 	int flags = path[0] == '\0' ? AT_EMPTY_PATH : AT_SYMLINK_NOFOLLOW;
 
-	if (statx(fd, path, flags, STATX_INO | STATX_BTIME, &found) != 0)
-		give_up("statx", path);
+	if (statx(fd, path, flags, STATX_INO | STATX_BTIME, &found) != 0) {
+		if (errno != ENOENT)
+			give_up("statx", path);
+		return 0;
+	}
 	snprintf(name, size, "%llu-%lld-%u", (unsigned long long)found.stx_ino,
 		 (long long)found.stx_btime.tv_sec, found.stx_btime.tv_nsec);
+	return 1;
 }
 
 static int copy_range(int from, int to, off_t at, off_t end)
@@ -120,10 +125,10 @@ static void keep_names(const char *path)
 
 		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
 			continue;
-		/* It may be gone by now. */
-		if (fstatat(dirfd(folder), entry->d_name, &found, AT_SYMLINK_NOFOLLOW) != 0)
+		/* Others may take it away meanwhile. */
+		if (fstatat(dirfd(folder), entry->d_name, &found, AT_SYMLINK_NOFOLLOW) != 0 ||
+		    !name_of(dirfd(folder), entry->d_name, file, sizeof(file)))
 			continue;
-		name_of(dirfd(folder), entry->d_name, file, sizeof(file));
 		fprintf(out, "%c %s %s\n", S_ISDIR(found.st_mode) ? 'd' : 'f', file, entry->d_name);
 	}
 	closedir(folder);

@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Connections that add elements, and the bytes of what another one writes, so
 /// that tables are flushed and logs ended meanwhile.
 const CONNECTIONS: u64 = 8;
-const BLOB_BYTES: usize = 128 * 1024;
+const BLOB_BYTES: usize = 64 * 1024;
 
 #[test]
 fn no_write_is_answered_while_syncs_fail() -> Result<(), Failure> {
@@ -163,7 +163,7 @@ fn write_until_killed(
     acknowledged: &mut Acknowledged,
 ) -> Result<(), Failure> {
     // Multiples of a large odd number: spread, and the same in each run.
-    let enough = loss.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+    let enough = loss.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 57;
     let (answered, stopped) = (AtomicU64::new(0), AtomicBool::new(false));
     let lists: Vec<_> = (0..CONNECTIONS).map(|_| Mutex::new(Vec::new())).collect();
     let address = running.spec().ports.app;
