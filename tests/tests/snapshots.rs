@@ -146,13 +146,13 @@ fn snapshots_are_taken_by_policy_and_follow_its_changes() {
         let numbers = names.iter().filter_map(|name| name.split('-').nth(1)?.parse::<u64>().ok());
         numbers.collect::<Vec<_>>()
     };
-    eventually(Duration::from_secs(60), || {
+    eventually(Duration::from_mins(1), || {
         let found = numbers();
         (found.len() == 2 && found[1] == found[0] + 1 && found[0] >= 2).then_some(())
     })
     .expect("the two newest are kept");
     configure(1);
-    eventually(Duration::from_secs(60), || (numbers().len() == 1).then_some(()))
+    eventually(Duration::from_mins(1), || (numbers().len() == 1).then_some(()))
         .expect("one is kept now");
     configure(0);
     let taken = || metric(&agent, "coppice_snapshots_total{result=\"taken\"}");
