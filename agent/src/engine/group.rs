@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use coppice_crdt::{Entries, Header, Operation, VersionVector};
 use coppice_replication::{
-    Counters, EntryPage, LinkId, MemberView, Missing, Now, ObjectKey, Output, Read, Replica,
-    ReplicaSettings, Submission, SubmitRefusal, Totals, WriteLimits,
+    Contexts, Counters, EntryPage, LinkId, MemberView, Missing, Now, ObjectKey, Output, Read,
+    Replica, ReplicaSettings, Submission, SubmitRefusal, Totals, WriteLimits,
 };
 
 use super::effect::{Effect, Serve, ServingStep};
@@ -55,7 +55,7 @@ pub(super) struct Group<Snapshot> {
     pub(super) slot: Slot,
     pub(super) replica: Replica,
     pub(super) settings: GroupSettings,
-    pub(super) serving: BTreeMap<LinkId, (Snapshot, VersionVector)>,
+    pub(super) serving: BTreeMap<LinkId, (Snapshot, Contexts)>,
 }
 
 impl<Snapshot> Group<Snapshot> {

@@ -23,14 +23,15 @@ impl<S: Store, T> Engine<S, T> {
                 // again say that it has seen all that its own writes build upon.
                 self.store.sync()?;
                 let snapshot = self.store.reader().snapshot()?;
-                group.serving.insert(link, (snapshot, group.replica.visible().clone()));
+                group.serving.insert(link, (snapshot, group.replica.contexts()));
             }
             Serve::Part { range, from } => {
-                let Some((snapshot, vector)) = group.serving.get(&link) else { return Ok(()) };
+                let Some((snapshot, contexts)) = group.serving.get(&link) else { return Ok(()) };
                 let records = GroupRecords { store: snapshot, slot };
-                let (objects, to) = read_part(records, range, from.as_ref())?;
+                let (vector, end) = contexts.at(range, from.as_ref());
+                let (objects, stopped) = read_part(records, range, (from.as_ref(), end.as_ref()))?;
+                let to = stopped.or(end);
                 let last = to.is_none() && usize::from(range) + 1 == RANGES;
-                let vector = vector.clone();
                 let part = Message::RepairPart(RepairPart { vector, range, from, to, objects });
                 self.effects.push_front(Effect::Send(link, part.encode()));
                 if last {
@@ -58,11 +59,11 @@ type PartObjects = Vec<(Arc<str>, Vec<(EntryKey, Entry)>)>;
 fn read_part<R: Read>(
     records: GroupRecords<'_, R>,
     range: u8,
-    from: Option<&Position>,
+    bounds: (Option<&Position>, Option<&Position>),
 ) -> Result<(PartObjects, Option<Position>), RecordError> {
     let mut objects: PartObjects = Vec::new();
     let mut bytes = 0;
-    let stopped = records.walk(range, (from, None), |visited| match visited {
+    let stopped = records.walk(range, bounds, |visited| match visited {
         Visited::Object(..) => bytes < PART_BYTES,
         Visited::Entry(key, name, entry) => {
             if bytes >= PART_BYTES {

@@ -32,8 +32,8 @@ pub use record::{
     encode_field,
 };
 pub use replica::{
-    Counters, Identity, LinkStatus, LocalListing, MemberView, Now, Recovered, RecoveryError,
-    Replica, ReplicaSettings, Submission, SubmitRefusal, WriteLimits,
+    Contexts, Counters, Identity, LinkStatus, LocalListing, MemberView, Now, Recovered,
+    RecoveryError, Replica, ReplicaSettings, Submission, SubmitRefusal, WriteLimits,
 };
 pub use unit::{Cover, DamagedUnit, MAX_KEY_BYTES, MAX_UNIT_BYTES, ObjectKey, Unit, name_fits};
 pub use working_set::{

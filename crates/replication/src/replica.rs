@@ -33,7 +33,7 @@ use coppice_crdt::{EntryRange, HybridClock, HybridTimestamp, VersionVector};
 pub use identity::Identity;
 pub use links::{LinkStatus, MemberView};
 pub use recovery::{Recovered, RecoveryError};
-pub use repairing::LocalListing;
+pub use repairing::{Contexts, LocalListing};
 pub use writing::{Submission, SubmitRefusal, WriteLimits};
 
 use crate::arrival_log::ArrivalLog;

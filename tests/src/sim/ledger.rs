@@ -268,14 +268,15 @@ impl Ledger {
             ranges.iter().find(|(known, _)| *known == range).map(|(_, intervals)| intervals.clone())
         };
         let last = recorded.repair.as_ref();
-        let target = repair.or(last).map(|record| record.target.clone()).unwrap_or_default();
+        let merged = repair.or(last).map(|record| record.merged.clone()).unwrap_or_default();
         for range in 0..64 {
             let changed = intervals(repair, range) != intervals(last, range);
-            let merged = if repair.is_some() { changed } else { range == 63 };
-            if !merged {
+            let joined = if repair.is_some() { changed } else { range == 63 };
+            if !joined {
                 continue;
             }
-            let part = parts.iter().find(|part| part.range == range && part.vector == target);
+            let mut parts = parts.iter().rev();
+            let part = parts.find(|part| part.range == range && part.vector.is_covered_by(&merged));
             match part {
                 Some(part) => {
                     for (object, seen) in part.visible.iter().enumerate() {

@@ -1,12 +1,14 @@
 //! Repair by state: what the log of no peer can bring any more.
 //!
 //! The receiver pulls, all from one snapshot of one source: range after range,
-//! each in key order, in parts. A part joins in one commit with the source's
-//! vector as the context of its interval; only there does absence prove removal.
+//! each in key order, in parts. A part joins in one commit with what the source
+//! had seen there as the context of its interval; only there does absence prove
+//! removal. A source that is under repair itself has seen more in some intervals
+//! than in others, and says so part by part.
 //! Contexts of intervals are joined, never replaced or taken back: what was
 //! removed here meanwhile leaves nothing but the context.
 //!
-//! The log holds the repair, with the source's vector, before its first part: a
+//! The log holds the repair, with the source's vector, before what it brings: a
 //! peer takes what was written after it only once it has all that this replica
 //! may have seen. `tests/model_repair.rs` checks these rules and what breaks
 //! without them.
@@ -40,8 +42,10 @@ struct Session {
     range: u8,
     from: Option<Position>,
     asked_ms: u64,
-    /// The snapshot's vector, once the first part came.
-    vector: Option<VersionVector>,
+    /// What the source had seen in every part that came so far.
+    everywhere: Option<VersionVector>,
+    /// What it had seen in any of them: the log has it.
+    anywhere: VersionVector,
     part: Option<RepairPart>,
     local: Option<LocalListing>,
 }
@@ -55,7 +59,43 @@ pub struct LocalListing {
     pub reached: Option<Position>,
 }
 
+/// What a state has seen, by interval: the contexts of the parts that are
+/// served from a snapshot of it.
+///
+/// Who is under repair serves all the same. Otherwise two replicas, each half
+/// repaired of what only the other has whole, would wait for each other for ever.
+#[derive(Clone, Debug)]
+pub struct Contexts {
+    everywhere: VersionVector,
+    ranges: Vec<(u8, Intervals)>,
+}
+
+impl Contexts {
+    /// What was seen at a place of a range (`None`: its start), and where that
+    /// ends.
+    #[must_use]
+    pub fn at(&self, range: u8, from: Option<&Position>) -> (VersionVector, Option<Position>) {
+        let mut seen = self.everywhere.clone();
+        let intervals = self.ranges.iter().find(|(known, _)| *known == range);
+        let behind = |end: &Position| from.is_none_or(|from| from < end);
+        let found = intervals.into_iter().flat_map(|(_, intervals)| intervals);
+        match found.into_iter().find(|(end, _)| end.as_ref().is_none_or(behind)) {
+            Some((end, context)) => {
+                seen.join(context);
+                (seen, end.clone())
+            }
+            None => (seen, None),
+        }
+    }
+}
+
 impl Replica {
+    /// What the state as of the last commit has seen, by interval.
+    #[must_use]
+    pub fn contexts(&self) -> Contexts {
+        Contexts { everywhere: self.visible.clone(), ranges: self.repair.ranges.clone() }
+    }
+
     /// Whether some of the state is not what the group's vector says.
     #[must_use]
     pub fn is_under_repair(&self) -> bool {
@@ -94,7 +134,8 @@ impl Replica {
             range: 0,
             from: None,
             asked_ms: now.steady_ms,
-            vector: None,
+            everywhere: None,
+            anywhere: VersionVector::new(),
             part: None,
             local: None,
         });
@@ -119,9 +160,6 @@ impl Replica {
 
     pub(super) fn serve_repair(&mut self, link: LinkId, request: RepairRequest) {
         if request.begin {
-            if self.is_under_repair() {
-                return self.send(link, &Message::RepairRefused);
-            }
             self.counters.repairs_served += 1;
             self.pins.insert(link, self.log.next_seq());
             self.outputs.push(Output::OpenSnapshot(link));
@@ -153,24 +191,27 @@ impl Replica {
         if session.source != link {
             return;
         }
-        let asked = session.part.is_none()
-            && session.range == part.range
-            && session.from == part.from
-            && session.vector.as_ref().is_none_or(|vector| *vector == part.vector);
+        let asked =
+            session.part.is_none() && session.range == part.range && session.from == part.from;
         if !fits || !asked || !goes_on || claims_own_writes {
             return self.close(link, CloseReason::DamagedUnit);
         }
-        if session.vector.is_none() {
-            session.vector = Some(part.vector.clone());
-            // Before the first part: what is written from now on may have seen
-            // anything that this repair brings.
-            self.repair.merged.join(&part.vector);
-            self.repair.target = part.vector.clone();
-            self.pending.push(LogItem::Repair(part.vector.clone()));
+        let everywhere = session.everywhere.take();
+        let is_news = everywhere.is_none() || !part.vector.is_covered_by(&session.anywhere);
+        session.everywhere = Some(match everywhere {
+            Some(everywhere) => everywhere.meet(&part.vector),
+            None => part.vector.clone(),
+        });
+        session.anywhere.join(&part.vector);
+        session.part = Some(part);
+        if is_news {
+            // Before the part: what is written from now on may have seen
+            // anything that it brings.
+            let anywhere = session.anywhere.clone();
+            self.repair.merged.join(&anywhere);
+            self.repair.target = anywhere.clone();
+            self.pending.push(LogItem::Repair(anywhere));
             self.save_repair();
-        }
-        if let Some(session) = &mut self.repairing.session {
-            session.part = Some(part);
         }
     }
 
@@ -302,9 +343,11 @@ impl Replica {
             let request = RepairRequest { begin: false, range, from };
             return self.send(source, &Message::RepairRequest(request));
         }
-        // Every range is complete: the group has seen what the source had.
+        // Every range is complete: the group has seen what the source had seen
+        // everywhere.
+        let everywhere = session.everywhere.take().unwrap_or_default();
         self.repairing.session = None;
-        self.seen[0].1.join(&merged.vector);
+        self.seen[0].1.join(&everywhere);
         self.counters.repairs_completed += 1;
         for link in self.links.values_mut() {
             link.peer_says_too_old = false;

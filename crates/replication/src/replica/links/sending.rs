@@ -39,7 +39,6 @@ impl Replica {
 
     /// Says that the log does not reach back to the peer, if so.
     pub(super) fn tell_too_old(&mut self, link: LinkId, now: Now) {
-        let repairing = self.is_under_repair();
         let Some(state) = self.links.get_mut(&link) else { return };
         let Some(progress) = &state.progress else { return };
         if progress.serving(now.steady_ms) == Serving::FromLog {
@@ -49,8 +48,7 @@ impl Replica {
         let again = state
             .told_too_old_ms
             .is_none_or(|told| now.steady_ms.saturating_sub(told) >= TOO_OLD_AGAIN_MS);
-        // Who is under repair itself is no source.
-        if again && !repairing {
+        if again {
             state.told_too_old_ms = Some(now.steady_ms);
             self.send(link, &Message::TooOld);
         }

@@ -37,7 +37,7 @@ type Listed = Vec<(ObjectKey, EntryKey, Entry)>;
 pub(super) struct Node {
     pub(super) replica: Replica,
     pub(super) records: Records,
-    snapshots: BTreeMap<LinkId, (Records, coppice_crdt::VersionVector)>,
+    snapshots: BTreeMap<LinkId, (Records, super::super::Contexts)>,
     pub(super) closed: Vec<(LinkId, CloseReason)>,
     pub(super) sent: VecDeque<(LinkId, Vec<u8>)>,
     /// Entries that a part of a repair may hold.
@@ -246,8 +246,8 @@ impl Node {
                 Output::Send(link, frame) => self.sent.push_back((link, frame)),
                 Output::Close(link, reason) => self.closed.push((link, reason)),
                 Output::OpenSnapshot(link) => {
-                    let vector = self.replica.visible.clone();
-                    self.snapshots.insert(link, (self.records.clone(), vector));
+                    let contexts = self.replica.contexts();
+                    self.snapshots.insert(link, (self.records.clone(), contexts));
                 }
                 Output::ReadPart { link, range, from } => self.send_part(link, range, from),
                 Output::DropSnapshot(link) => {
@@ -258,9 +258,12 @@ impl Node {
     }
 
     fn send_part(&mut self, link: LinkId, range: u8, from: Option<Position>) {
-        let (records, vector) = &self.snapshots[&link];
+        let (records, contexts) = &self.snapshots[&link];
         let set = &self.replica.set;
-        let (listed, to) = page(records, set, range, (from.as_ref(), None), self.part_entries);
+        let (vector, end) = contexts.at(range, from.as_ref());
+        let bounds = (from.as_ref(), end.as_ref());
+        let (listed, stopped) = page(records, set, range, bounds, self.part_entries);
+        let to = stopped.or(end);
         let mut objects: Vec<(ObjectKey, Vec<(EntryKey, Entry)>)> = Vec::new();
         for (key, name, entry) in listed {
             match objects.last_mut() {
@@ -269,7 +272,7 @@ impl Node {
             }
         }
         let last = to.is_none() && usize::from(range) + 1 == RANGES;
-        let part = RepairPart { vector: vector.clone(), range, from, to, objects };
+        let part = RepairPart { vector, range, from, to, objects };
         self.sent.push_back((link, Message::RepairPart(part).encode()));
         if last {
             self.replica.repair_served(link);
