@@ -77,7 +77,6 @@ fn no_acknowledged_write_is_lost_with_the_power() -> Result<(), Failure> {
 }
 
 #[test]
-#[ignore = "nobody syncs the name of the database's folder in a new data folder"]
 fn the_first_writes_of_a_new_agent_survive_too() -> Result<(), Failure> {
     let mut powered = Powered::start("Always")?;
     let mut acknowledged = Acknowledged::default();

@@ -32,10 +32,15 @@ pub(crate) struct DataDirectory {
 impl DataDirectory {
     /// Makes the directory if need be, locks it and checks its version.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        fs::create_dir_all(path).map_err(io_error("create the data directory"))?;
+        make(path).map_err(io_error("create the data directory"))?;
         let lock = lock(path)?;
         let directory = Self { path: path.to_owned(), _lock: lock };
         directory.check_format()?;
+        // The engine syncs what is in its folder, not the folder's own name.
+        // It may also have been made just before a crash.
+        fs::create_dir_all(directory.database())
+            .and_then(|()| File::open(&directory.path)?.sync_all())
+            .map_err(io_error("create the database's folder"))?;
         Ok(directory)
     }
 
@@ -98,6 +103,21 @@ impl DataDirectory {
             .and_then(|()| File::open(&self.path)?.sync_all())
             .map_err(io_error(attempt))
     }
+}
+
+/// Makes a directory where there is none, and puts its name on disk and those of
+/// the parents it needed: a synced file in a directory whose name a power loss
+/// takes is lost.
+fn make(path: &Path) -> io::Result<()> {
+    let is_named = |path: &&Path| !path.as_os_str().is_empty();
+    let missing = path.ancestors().filter(is_named).take_while(|path| !path.exists());
+    let missing: Vec<&Path> = missing.collect();
+    fs::create_dir_all(path)?;
+    for made in missing {
+        let parent = made.parent().filter(is_named).unwrap_or(Path::new("."));
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Takes the lock, and writes who has it for those who do not get it.
