@@ -3,7 +3,7 @@
 //! Replicas are the agent's own engine over a store in memory that can be
 //! crashed; time, network, clients and faults are simulated, and everything
 //! follows from one seed. Beside each store stands what it has seen, by numbers
-//! of operations ([`ledger`]); from that alone the [`model`] says what every
+//! of operations (`ledger`); from that alone the `model` says what every
 //! value must be. A run ends when all is healed and all replicas are equal, and
 //! fails if they are not, not as they should be, or lack what was promised.
 //!
