@@ -15,7 +15,7 @@
 //! point. If a commit fails, the replica is dropped and recovered from its store
 //! as a new opening, so that no dot is ever used twice.
 //!
-//! Inputs that touch records which are not loaded answer [`Missing`]; the owner
+//! Inputs that touch records which are not loaded answer [`crate::Missing`]; the owner
 //! supplies them to the working set and calls again with the same input.
 
 mod floors;
@@ -175,7 +175,7 @@ impl Replica {
         &self.counters
     }
 
-    /// The working set: to supply what was [`Missing`], and for figures.
+    /// The working set: to supply what was [`crate::Missing`], and for figures.
     pub const fn working_set(&mut self) -> &mut WorkingSet {
         &mut self.set
     }
