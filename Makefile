@@ -48,10 +48,6 @@ format: ## Format the code in place
 sim: build ## Simulate faults over 1,000 seeds (SIM_SEEDS=n: so many; SIM_SEED=n: replay one)
 	$(target_dir)/debug/coppice-sim
 
-.PHONY: sim-mutants
-sim-mutants: build ## Show that the simulation catches each known wrong protocol
-	$(target_dir)/debug/coppice-sim --mutants
-
 .PHONY: mutants
 mutants: ## Mutate crates/crdt and list what no test notices (needs cargo-mutants; an hour or more)
 	@command -v cargo-mutants >/dev/null || \

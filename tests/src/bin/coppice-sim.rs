@@ -31,6 +31,10 @@ fn main() -> ExitCode {
 }
 
 fn simulate() -> io::Result<bool> {
+    if let Some(argument) = env::args().nth(1) {
+        let text = format!("{argument}: no arguments are taken; set SIM_SEEDS or SIM_SEED");
+        return Err(io::Error::other(text));
+    }
     if let Some(seed) = number("SIM_SEED")? {
         return replay(seed);
     }
