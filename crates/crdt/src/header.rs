@@ -7,8 +7,9 @@
 //!
 //! Pure: no clock, no IO, no randomness.
 
-use std::hash::Hasher;
+use std::hash::{BuildHasher, Hasher};
 
+use siphasher::sip::SipHasher13;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 use crate::{Cell, CrdtType, Entry, EntryKey, Part};
@@ -107,6 +108,15 @@ impl EtagKey {
             }
         }
         hasher.finish128().as_u128()
+    }
+}
+
+/// For tables in memory that an app must not be able to fill with colliding keys.
+impl BuildHasher for EtagKey {
+    type Hasher = SipHasher13;
+
+    fn build_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_key(&self.0)
     }
 }
 

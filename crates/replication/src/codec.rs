@@ -42,9 +42,13 @@ pub enum DecodeError {
 #[derive(Debug, Default)]
 pub struct Encoder {
     actors: Vec<ActorId>,
-    index: BTreeMap<ActorId, u64>,
+    /// Where each actor stands, once there are too many to look through.
+    index: BTreeMap<ActorId, usize>,
     body: Vec<u8>,
 }
+
+/// Up to so many actors are looked through: most bodies name one or two.
+const ACTORS_WITHOUT_INDEX: usize = 16;
 
 impl Encoder {
     /// An empty body.
@@ -86,12 +90,24 @@ impl Encoder {
 
     /// An actor, by its index in the table.
     pub fn actor(&mut self, actor: ActorId) {
-        let next = self.actors.len() as u64;
-        let index = *self.index.entry(actor).or_insert(next);
-        if index == next {
-            self.actors.push(actor);
+        let known = if self.actors.len() <= ACTORS_WITHOUT_INDEX {
+            self.actors.iter().position(|known| *known == actor)
+        } else {
+            self.index.get(&actor).copied()
+        };
+        let index = known.unwrap_or_else(|| self.add_actor(actor));
+        self.count(index);
+    }
+
+    fn add_actor(&mut self, actor: ActorId) -> usize {
+        let index = self.actors.len();
+        self.actors.push(actor);
+        if index == ACTORS_WITHOUT_INDEX {
+            self.index = self.actors.iter().copied().zip(0..).collect();
+        } else if index > ACTORS_WITHOUT_INDEX {
+            self.index.insert(actor, index);
         }
-        self.varint(index);
+        index
     }
 
     /// A dot.
@@ -142,14 +158,21 @@ const fn unzigzag(value: u128) -> i128 {
 /// Appends `value` in groups of seven bits, the lowest first.
 pub(crate) fn push_varint(out: &mut Vec<u8>, mut value: u128) {
     loop {
-        let group = (value & 0x7f) as u8;
-        value >>= 7;
-        if value == 0 {
-            out.push(group);
-            return;
+        // Nearly all are small, and wide shifts are slow.
+        if let Ok(small) = u64::try_from(value) {
+            return push_varint64(out, small);
         }
-        out.push(group | 0x80);
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
     }
+}
+
+fn push_varint64(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push((value & 0x7f) as u8);
 }
 
 /// Reads a body whose table of actors was read first.

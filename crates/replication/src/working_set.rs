@@ -21,6 +21,7 @@ use coppice_crdt::{
     ActorId, Cell, CrdtType, Entries, Entry, EntryKey, EntryRange, EtagKey, FieldHeader, Header,
     ObjectDelta, Part, RangeRemoval, VersionVector,
 };
+use indexmap::IndexMap;
 
 pub use hiding::EntryPage;
 use hiding::SurvivorCount;
@@ -74,7 +75,8 @@ pub struct Missing(pub Read);
 pub struct WorkingSet {
     crdt_type: CrdtType,
     etag_key: EtagKey,
-    objects: BTreeMap<ObjectKey, WorkingObject>,
+    /// Found by a keyed hash; in the order of loading, so that runs repeat.
+    objects: IndexMap<ObjectKey, WorkingObject, EtagKey>,
     dirty: Vec<ObjectKey>,
     undo: Vec<Undo>,
     totals: Totals,
@@ -127,7 +129,7 @@ impl WorkingSet {
         Self {
             crdt_type,
             etag_key,
-            objects: BTreeMap::new(),
+            objects: IndexMap::with_hasher(etag_key),
             dirty: Vec::new(),
             undo: Vec::new(),
             totals,
@@ -419,16 +421,7 @@ impl WorkingSet {
         };
         let was = object.header;
         let (was_dirty, touched_ranges) = (object.dirty, self.touched_ranges);
-        let change = Undone::Entry {
-            name: name.clone(),
-            slot: object.entries.get(name).cloned(),
-            field: field.as_ref().map(|(name, _)| {
-                let slot = object.fields.get(name).cloned();
-                (Arc::clone(name), slot)
-            }),
-            deadline_ms: object.deadline_ms,
-            dead: self.newly_dead.len(),
-        };
+        let (deadline_ms, dead) = (object.deadline_ms, self.newly_dead.len());
         if let Some(Entry::Cells(cells)) = &new {
             let died = cells.iter().filter(|cell| !cell.is_live() && !was_dead(old, cell.birth));
             let died = died.map(|cell| (Arc::clone(key), name.clone(), cell.birth));
@@ -441,26 +434,23 @@ impl WorkingSet {
             field.as_mut().map(|(_, header)| header),
             (old, new.as_ref()),
         );
-        if let Some((name, header)) = field {
+        let field = field.map(|(name, header)| {
             let state = (!header.types.is_empty()).then_some(header);
-            object.fields.insert(name, Slot { state, dirty: true });
-        }
+            let old = object.fields.insert(Arc::clone(&name), Slot { state, dirty: true });
+            (name, old)
+        });
         if name.part() == Part::Value && name.field().is_none() {
             object.deadline_ms = deadline(new.as_ref());
         }
         let kept = !header.is_gone() || !object.hidden.is_empty();
         let slot = Slot { state: new, dirty: true };
         self.count_change(key, name, Some(&slot));
-        if let Some(object) = self.objects.get_mut(key) {
-            self.loaded += usize::from(object.entries.insert(name.clone(), slot).is_none());
-        }
-        self.undo.push(Undo {
-            key: Arc::clone(key),
-            header: was,
-            change,
-            was_dirty,
-            touched_ranges,
-        });
+        let Some(object) = self.objects.get_mut(key) else { return Ok(()) };
+        let slot = object.entries.insert(name.clone(), slot);
+        self.loaded += usize::from(slot.is_none());
+        let change = Undone::Entry { name: name.clone(), slot, field, deadline_ms, dead };
+        let key_changed = Arc::clone(key);
+        self.undo.push(Undo { key: key_changed, header: was, change, was_dirty, touched_ranges });
         self.set_header(key, kept.then_some(header));
         Ok(())
     }

@@ -23,28 +23,11 @@ impl ObjectRecord {
     /// The record's bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Encoder::new();
-        out.byte(self.header.crdt_type.byte());
-        put_summary(&mut out, &self.header.summary);
-        out.varint(self.header.fields);
-        out.varint(self.header.dead);
-        out.fixed128(self.header.etag);
-        out.count(self.hidden.len());
-        for removal in &self.hidden {
-            put_removal(&mut out, removal);
-        }
-        match &self.inline {
-            Some(entries) => {
-                out.byte(1);
-                out.count(entries.len());
-                for (name, entry) in entries {
-                    put_entry_key(&mut out, name);
-                    put_entry(&mut out, entry);
-                }
-            }
-            None => out.byte(0),
-        }
-        sealed(out)
+        let inline = self.inline.as_ref().map(|entries| {
+            let entries = entries.iter();
+            (entries.len(), entries.map(|(name, entry)| (name, entry)))
+        });
+        encode_object(&self.header, &self.hidden, inline)
     }
 
     /// Reads the record's bytes.
@@ -67,6 +50,37 @@ impl ObjectRecord {
         body.end()?;
         Ok(Self { header, inline, hidden })
     }
+}
+
+/// The bytes of an object's header record, its parts taken where they stand;
+/// `inline`: how many entries, and each.
+pub(crate) fn encode_object<'a>(
+    header: &Header,
+    hidden: &[RangeRemoval],
+    inline: Option<(usize, impl Iterator<Item = (&'a EntryKey, &'a Entry)>)>,
+) -> Vec<u8> {
+    let mut out = Encoder::new();
+    out.byte(header.crdt_type.byte());
+    put_summary(&mut out, &header.summary);
+    out.varint(header.fields);
+    out.varint(header.dead);
+    out.fixed128(header.etag);
+    out.count(hidden.len());
+    for removal in hidden {
+        put_removal(&mut out, removal);
+    }
+    match inline {
+        Some((count, entries)) => {
+            out.byte(1);
+            out.count(count);
+            for (name, entry) in entries {
+                put_entry_key(&mut out, name);
+                put_entry(&mut out, entry);
+            }
+        }
+        None => out.byte(0),
+    }
+    sealed(out)
 }
 
 /// The bytes of a record that holds one entry.

@@ -10,7 +10,9 @@ use coppice_crdt::{
 };
 
 use super::{INLINE_BYTES, Missing, Read};
-use crate::record::{ObjectId, ObjectRecord, RecordKey, RecordWrite, encode_entry, encode_field};
+use crate::record::{
+    ObjectId, ObjectRecord, RecordKey, RecordWrite, encode_entry, encode_field, encode_object,
+};
 
 /// An object as it is now, and what of it the store does not have yet.
 #[derive(Debug)]
@@ -132,13 +134,9 @@ impl WorkingObject {
                 writes.push((RecordKey::Object(id), None));
                 return;
             };
-            let inline = self
-                .entries
-                .iter_mut()
-                .filter_map(|(name, slot)| Some((name.clone(), slot.state.clone()?)))
-                .collect();
-            let record = ObjectRecord { header, inline: Some(inline), hidden: Vec::new() };
-            let bytes = record.encode();
+            let entries =
+                self.entries.iter().filter_map(|(name, slot)| Some((name, slot.state.as_ref()?)));
+            let bytes = encode_object(&header, &[], Some((self.entries.len(), entries)));
             if bytes.len() <= INLINE_BYTES {
                 writes.push((RecordKey::Object(id), Some(bytes)));
                 return;
