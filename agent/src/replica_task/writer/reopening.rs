@@ -1,0 +1,122 @@
+//! After a failed commit: the store is opened anew, with back-off.
+//!
+//! What comes meanwhile is refused at once, so that clients can go elsewhere;
+//! reads go on beside it. The replicas that come back are new openings: what the
+//! failed commit held may be on disk or not, and no dot is used twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::{Answer, Control, Writer};
+use crate::engine::{Engine, EngineError};
+use crate::peer::{CloseReason, LinkEvent};
+use crate::replica_task::SubmitError;
+use crate::replica_task::handle::GroupRequest;
+use crate::store::Store;
+
+/// The waits between two attempts to open a failed store.
+const FIRST_REOPEN: Duration = Duration::from_millis(100);
+const LAST_REOPEN: Duration = Duration::from_secs(2);
+
+impl<S: Store> Writer<S> {
+    /// Ends what the failed engine had open, and gives its store back.
+    pub(super) fn abandon(&mut self, mut engine: Engine<S, Answer>) -> S {
+        for ticket in engine.abandon() {
+            let _ = ticket.send(Err(SubmitError::OutcomeUnknown));
+        }
+        for (_, link) in std::mem::take(&mut self.links) {
+            link.outbound.close(CloseReason::Io);
+        }
+        engine.into_store()
+    }
+
+    /// Opens a failed store again, with back-off; refuses what comes meanwhile.
+    /// `None` if the agent is stopped before it succeeds.
+    pub(super) async fn reopen(
+        &mut self,
+        mut store: S,
+        mut full: bool,
+    ) -> Option<Engine<S, Answer>> {
+        let mut wait = FIRST_REOPEN;
+        loop {
+            let until = Instant::now() + wait;
+            if self.refuse_until(until, full).await {
+                return None;
+            }
+            wait = (wait * 2).min(LAST_REOPEN);
+            if let Err(error) = store.reopen() {
+                full = error.is_disk_full();
+                warn!(%error, "the store cannot be opened yet");
+                continue;
+            }
+            match self.open_again(store) {
+                Ok(engine) => return Some(engine),
+                Err((error, back)) => {
+                    warn!(%error, "the groups cannot be opened yet");
+                    store = back?;
+                }
+            }
+        }
+    }
+
+    fn open_again(&mut self, store: S) -> Result<Engine<S, Answer>, (String, Option<S>)> {
+        let now = self.now();
+        let opened = Engine::open(store, Arc::clone(&self.name), (self.random)());
+        let mut engine = opened.map_err(|error| (error.to_string(), None))?;
+        for served in self.served.values() {
+            let spec = &served.spec;
+            let added = engine.add_group((&spec.name, spec.id, spec.crdt_type), spec.settings, now);
+            if let Err(error) = added {
+                return Err((error.to_string(), Some(engine.into_store())));
+            }
+        }
+        Ok(engine)
+    }
+
+    /// Answers everything with a refusal until then; true if told to stop.
+    async fn refuse_until(&mut self, until: Instant, full: bool) -> bool {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return false,
+                control = self.inputs.control.recv() => match control {
+                    Some(Control::Stop(done)) => {
+                        let _ = done.send(());
+                        return true;
+                    }
+                    Some(Control::Serve(_, done)) => {
+                        let _ = done.send(Err("the store is being opened again".to_owned()));
+                    }
+                    Some(Control::Drop(slot)) => {
+                        self.served.remove(&slot);
+                    }
+                    Some(Control::HandOver(done)) => {
+                        let _ = done.send(());
+                    }
+                    None => return true,
+                },
+                Some((_, request)) = self.inputs.requests.recv() => match request {
+                    GroupRequest::Write(_, ticket) => {
+                        let refusal =
+                            if full { SubmitError::DiskFull } else { SubmitError::WriterStopped };
+                        let _ = ticket.send(Err(refusal));
+                    }
+                    GroupRequest::Sync(ticket) => {
+                        let _ = ticket.send(Vec::new());
+                    }
+                },
+                Some(event) = self.inputs.links.recv() => {
+                    if let LinkEvent::Up(up) = event {
+                        up.outbound.close(CloseReason::Io);
+                    }
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn is_disk_full(error: &EngineError) -> bool {
+    matches!(error, EngineError::Store(error) if error.is_disk_full())
+}
