@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use coppice_crdt::{Entries, Header, Operation, VersionVector};
+use coppice_crdt::{Entries, Header, VersionVector};
 use coppice_replication::{
     Contexts, Counters, EntryPage, LinkId, MemberView, Missing, Now, ObjectKey, Output, Read,
     Replica, ReplicaSettings, Submission, SubmitRefusal, Totals, WriteLimits,
@@ -97,18 +97,14 @@ impl<Snapshot> Group<Snapshot> {
                 return Ok(Err(failed));
             }
         }
-        let operations: Vec<(ObjectKey, Operation)> = request
-            .operations
-            .iter()
-            .map(|keyed| (Arc::clone(&keyed.key), keyed.operation.clone()))
-            .collect();
-        let submission = Submission { operations: &operations, limits: self.settings.limits };
+        let operations = &request.operations;
+        let submission = Submission { operations, limits: self.settings.limits };
         let outcomes = match self.replica.submit(submission, now)? {
             Ok(outcomes) => outcomes,
             Err(refusal) => return Ok(Err(self.refused(refusal))),
         };
         let mut results = Vec::with_capacity(outcomes.len());
-        for (outcome, (key, _)) in outcomes.into_iter().zip(&operations) {
+        for (outcome, (key, _)) in outcomes.into_iter().zip(operations) {
             let header = self.header(key)?.filter(Header::exists);
             results.push(Written { outcome, header });
         }
@@ -126,8 +122,8 @@ impl<Snapshot> Group<Snapshot> {
         precondition: &Precondition,
         now: Now,
     ) -> Result<Result<(), SubmitError>, Missing> {
-        let Some(first) = request.operations.first() else { return Ok(Ok(())) };
-        let object = self.replica.working_set().object(&first.key)?;
+        let Some((key, _)) = request.operations.first() else { return Ok(Ok(())) };
+        let object = self.replica.working_set().object(key)?;
         let exists = coppice_crdt::query::exists(&object, now.wall_ms)?;
         let header = object.header()?.filter(|_| exists);
         let etag = header.map(|header| EtagText::new(header.etag).to_string());

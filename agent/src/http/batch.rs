@@ -24,7 +24,7 @@ pub(crate) async fn write(call: Call<'_>, body: Body) -> Answer<Response> {
     let text = body::read_json(headers, body).await?;
     let json = Json::parse(&text).map_err(|error| Problem::json(&error))?;
     let operations = parse(call.group.crdt_type, json)?;
-    let keys: Vec<_> = operations.iter().map(|operation| operation.key.clone()).collect();
+    let keys: Vec<_> = operations.iter().map(|(key, _)| key.clone()).collect();
     let request = WriteRequest { operations, precondition: None, allow_incomplete: stale };
     let answer = call.group.handle.write(request).await;
     let answer = answer.map_err(|error| Problem::submit(&error, true))?;
@@ -70,7 +70,7 @@ fn parse(crdt_type: CrdtType, mut json: Json) -> Answer<Vec<KeyedOperation>> {
         let parsed = match json.take_member("key") {
             Some(Json::String(key)) => key::check(&key).and_then(|()| {
                 let operation = operation::parse(crdt_type, &json)?;
-                Ok(KeyedOperation { key: key.into(), operation })
+                Ok((key.into(), operation))
             }),
             _ => Err(Problem::malformed("each operation of a batch needs \"key\", a string")),
         };

@@ -13,7 +13,7 @@ use super::problem::{Answer, Problem};
 use super::value::{self, Window};
 use super::{Call, Phase, body, conditions, mark};
 use crate::etag::EtagText;
-use crate::replica_task::{KeyedOperation, SubmitError, WriteAnswer, WriteRequest, Written};
+use crate::replica_task::{SubmitError, WriteAnswer, WriteRequest, Written};
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
@@ -108,7 +108,7 @@ async fn submit(
     allow_incomplete: bool,
 ) -> Answer<WriteAnswer> {
     let request = WriteRequest {
-        operations: vec![KeyedOperation { key: key.into(), operation }],
+        operations: vec![(key.into(), operation)],
         precondition: conditions::condition(&call.parts.headers)?,
         allow_incomplete,
     };

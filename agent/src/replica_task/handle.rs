@@ -8,18 +8,13 @@
 use std::sync::Arc;
 
 use coppice_crdt::{CrdtType, Header, Operation, Outcome, VersionVector};
+use coppice_replication::ObjectKey;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::SubmitError;
 
-/// One operation on one object.
-#[derive(Clone, Debug)]
-pub struct KeyedOperation {
-    /// The object's key, checked: 1 to 512 bytes of UTF-8.
-    pub key: Arc<str>,
-    /// What to do with it.
-    pub operation: Operation,
-}
+/// One operation, and the key of its object: checked, 1 to 512 bytes of UTF-8.
+pub type KeyedOperation = (ObjectKey, Operation);
 
 /// A condition on the object of a single write, checked atomically with it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::rc::Rc;
 
 use coppice_agent::engine::{Effect, GroupDurability};
-use coppice_agent::replica_task::{KeyedOperation, SubmitError, WriteAnswer, WriteRequest};
+use coppice_agent::replica_task::{SubmitError, WriteAnswer, WriteRequest};
 use coppice_agent::store::memory::MemoryStore;
 use coppice_crdt::EtagKey;
 use coppice_replication::CloseReason;
@@ -252,10 +252,9 @@ impl<'a> World<'a> {
             let foretold = self.ledger.submit(&operations, &mut visible, now.wall_ms);
             self.totals.add("operations", size);
             self.foresee(at, foretold);
-            let keyed = operations.into_iter().map(|(object, operation)| KeyedOperation {
-                key: self.ledger.keys[object].as_ref().into(),
-                operation,
-            });
+            let keyed = operations
+                .into_iter()
+                .map(|(object, operation)| (self.ledger.keys[object].as_ref().into(), operation));
             let operations = keyed.collect();
             let request = WriteRequest { operations, precondition: None, allow_incomplete: true };
             let replica = &mut self.replicas[at];

@@ -195,7 +195,7 @@ impl State {
         let mut objects = (*self.objects).clone();
         let mut n = self.n;
         if let Some(precondition) = &request.precondition {
-            let object = objects.get(&*request.operations[0].key);
+            let object = objects.get(&*request.operations[0].0);
             let header = object.and_then(|object| object.header).filter(Header::exists);
             let etag = header.map(|header| EtagText::new(header.etag).to_string());
             let listed = |tags: &[String]| {
@@ -210,7 +210,7 @@ impl State {
             }
         }
         let mut outcomes = Vec::new();
-        for (index, keyed) in request.operations.iter().enumerate() {
+        for (index, (key, operation)) in request.operations.iter().enumerate() {
             let mut seen = VersionVector::new();
             seen.raise(ACTOR, n);
             let ranges = [(EntryRange::all(), seen.clone())];
@@ -221,14 +221,14 @@ impl State {
                 seen: &ranges,
                 value_bytes_limit: 64,
             };
-            let object = objects.entry(keyed.key.to_string()).or_default();
+            let object = objects.entry(key.to_string()).or_default();
             let entries = FakeEntries(Some(object));
-            let applied = apply(&keyed.operation, self.crdt_type, &entries, &context);
+            let applied = apply(operation, self.crdt_type, &entries, &context);
             let applied =
                 applied.unwrap().map_err(|refusal| SubmitError::Refused { index, refusal })?;
             if !applied.delta.is_empty() {
                 n += 1;
-                object.join((&keyed.key, self.crdt_type), &applied.delta, &seen);
+                object.join((key, self.crdt_type), &applied.delta, &seen);
             }
             outcomes.push(applied.outcome);
         }
@@ -237,7 +237,7 @@ impl State {
         let headers = request
             .operations
             .iter()
-            .map(|keyed| self.objects[&*keyed.key].header.filter(Header::exists));
+            .map(|(key, _)| self.objects[&**key].header.filter(Header::exists));
         let results = outcomes.into_iter().zip(headers);
         let results = results.map(|(outcome, header)| Written { outcome, header }).collect();
         Ok(WriteAnswer { results, incomplete: false })

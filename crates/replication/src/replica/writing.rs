@@ -91,6 +91,11 @@ impl Replica {
     /// Checks that what operations with many elements touch is loaded.
     fn require_points(&self, operations: &[(ObjectKey, Operation)]) -> Result<(), Missing> {
         let crdt_type = self.identity.crdt_type;
+        if let [(_, operation)] = operations
+            && points(crdt_type, operation).len() < 2
+        {
+            return Ok(());
+        }
         let points: Vec<(&ObjectKey, Vec<EntryKey>)> =
             operations.iter().map(|(key, operation)| (key, points(crdt_type, operation))).collect();
         self.set.require(points.iter().map(|(key, names)| (*key, names.iter())))
