@@ -22,8 +22,8 @@ pub use codec::{DecodeError, Decoder, Encoder};
 pub use effect::{CloseReason, LinkId, Output};
 pub use membership::{Member, Membership};
 pub use message::{
-    Ack, Base, Delta, Hello, ListedEntries, MAX_FRAME_BYTES, Message, PROTOCOL_VERSION, RepairPart,
-    RepairRequest, Want,
+    Ack, Base, Delta, Exchange, Hello, ListedEntries, MAX_FRAME_BYTES, Message, PROTOCOL_VERSION,
+    RepairPart, RepairRequest, Want,
 };
 pub use peer_progress::{FRAME_BYTES, PeerProgress, RelayRule, Serving};
 pub use record::{
@@ -33,7 +33,7 @@ pub use record::{
 };
 pub use replica::{
     Contexts, Counters, Identity, LinkStatus, LocalListing, MemberView, Now, Recovered,
-    RecoveryError, Replica, ReplicaSettings, Submission, SubmitRefusal, WriteLimits,
+    RecoveryError, Replica, ReplicaSettings, Submission, SubmitRefusal, Traffic, WriteLimits,
 };
 pub use unit::{Cover, DamagedUnit, MAX_KEY_BYTES, MAX_UNIT_BYTES, ObjectKey, Unit, name_fits};
 pub use working_set::{

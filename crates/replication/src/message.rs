@@ -45,6 +45,8 @@ pub enum Message {
     RepairPart(RepairPart),
     /// No repair can be served now; ask somebody else, or later.
     RepairRefused,
+    /// Asks for a round of sending at once, or answers that.
+    Exchange(Exchange),
 }
 
 /// Who speaks, of which group, and what it has.
@@ -129,6 +131,16 @@ pub struct RepairRequest {
     pub from: Option<Position>,
 }
 
+/// A round of sending that somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// Which one, counted by the side that asks.
+    pub number: u64,
+    /// Whether this answers it: the sender's last `Ack` says what it has, and
+    /// that is on its way.
+    pub answers: bool,
+}
+
 /// Some entries of one object, ascending by name.
 pub type ListedEntries = Vec<(EntryKey, Entry)>;
 
@@ -156,6 +168,7 @@ mod kind {
     pub(super) const REPAIR_REQUEST: u8 = 6;
     pub(super) const REPAIR_PART: u8 = 7;
     pub(super) const REPAIR_REFUSED: u8 = 8;
+    pub(super) const EXCHANGE: u8 = 9;
 }
 
 impl Message {
@@ -181,6 +194,11 @@ impl Message {
             }
             Self::RepairPart(part) => put_part(&mut out, part),
             Self::RepairRefused => kind::REPAIR_REFUSED,
+            Self::Exchange(exchange) => {
+                out.varint(exchange.number);
+                out.byte(u8::from(exchange.answers));
+                kind::EXCHANGE
+            }
         };
         let mut frame = Vec::with_capacity(out.len() + 64);
         frame.extend([kind, PROTOCOL_VERSION]);
@@ -225,6 +243,9 @@ impl Message {
             }),
             kind::REPAIR_PART => Self::RepairPart(take_part(&mut body)?),
             kind::REPAIR_REFUSED => Self::RepairRefused,
+            kind::EXCHANGE => {
+                Self::Exchange(Exchange { number: body.varint()?, answers: body.truth()? })
+            }
             _ => return Err(DecodeError::Malformed("a frame's kind")),
         };
         body.end()?;

@@ -209,6 +209,15 @@ impl PeerProgress {
         None
     }
 
+    /// Sends all that is in the log by now whatever its origin, units passed over
+    /// included.
+    pub fn hold_nothing(&mut self, log: &ArrivalLog) {
+        if let (Some(current), Some((held, _))) = (&mut self.cursor, self.held.take()) {
+            *current = held;
+        }
+        self.no_hold_before = log.next_seq();
+    }
+
     /// The next frame, from `records`, which begin with the record last wanted.
     ///
     /// `None` if all of them are to be skipped, or if a repair bars the way: then

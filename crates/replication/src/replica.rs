@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, VecDeque};
 use coppice_crdt::{EntryRange, HybridClock, HybridTimestamp, VersionVector};
 
 pub use identity::Identity;
-pub use links::{LinkStatus, MemberView};
+pub use links::{LinkStatus, MemberView, Traffic};
 pub use recovery::{Recovered, RecoveryError};
 pub use repairing::{Contexts, LocalListing};
 pub use writing::{Submission, SubmitRefusal, WriteLimits};
@@ -123,6 +123,7 @@ pub struct Replica {
     head_due: bool,
     former_actors: Vec<coppice_crdt::ActorId>,
     links: BTreeMap<LinkId, Link>,
+    last_exchange: u64,
     members: Membership,
     inbox: VecDeque<(LinkId, Unit, VersionVector)>,
     waiting: VecDeque<Waiting>,

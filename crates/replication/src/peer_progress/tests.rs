@@ -68,6 +68,7 @@ enum Step {
     GainRepaired,
     Ack,
     Want,
+    Exchange,
     PassTime { ms: u64 },
     LinkNear { up: bool },
 }
@@ -83,6 +84,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::GainRepaired),
         2 => Just(Step::Ack),
         1 => Just(Step::Want),
+        1 => Just(Step::Exchange),
         2 => (1..150_u64).prop_map(|ms| Step::PassTime { ms }),
         1 => any::<bool>().prop_map(|up| Step::LinkNear { up }),
     ]
@@ -171,6 +173,7 @@ impl World {
             Step::GainRepaired => self.seen.raise(REPAIRED, self.log.end().get(&REPAIRED)),
             Step::Ack => self.ack(),
             Step::Want => self.want(),
+            Step::Exchange => self.progress.hold_nothing(&self.log),
             Step::PassTime { ms } => {
                 self.now_ms += ms;
                 self.progress.release_held(self.now_ms);
@@ -369,6 +372,21 @@ fn a_relayed_unit_is_held_back_only_for_a_peer_that_is_linked_with_its_origin() 
     world.run(Step::PassTime { ms: HOLD_MS });
     world.send(usize::MAX);
     assert_eq!(world.wire.len(), 2, "it was not heard of in time");
+}
+
+#[test]
+fn an_exchange_sends_what_was_held_back() {
+    let mut world = World::new();
+    world.run(Step::LinkNear { up: true });
+    world.run(Step::Write { by: 1, saw_all: false, together: false });
+    world.send(usize::MAX);
+    assert!(world.wire.is_empty(), "Near will send it");
+    world.run(Step::Exchange);
+    world.send(usize::MAX);
+    assert_eq!(world.wire.len(), 1, "somebody waits for it");
+    world.run(Step::Write { by: 1, saw_all: true, together: false });
+    world.send(usize::MAX);
+    assert_eq!(world.wire.len(), 1, "what comes later is held back as ever");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The conversation with each peer: handshake, deltas in and out, answers.
 
+mod exchanging;
 mod receiving;
 mod sending;
 
@@ -7,6 +8,7 @@ use std::sync::Arc;
 
 use coppice_crdt::{ActorId, VersionVector};
 
+pub use exchanging::Traffic;
 pub(super) use receiving::Waiting;
 
 use super::{Now, Replica};
@@ -15,6 +17,7 @@ use crate::effect::{CloseReason, LinkId, Output};
 use crate::membership::Member;
 use crate::message::{Hello, Message, PROTOCOL_VERSION};
 use crate::peer_progress::PeerProgress;
+use exchanging::Exchanges;
 
 /// How long a replica's news are kept for one answer to an idle link, in milliseconds.
 const IDLE_ACK_MS: u64 = 100;
@@ -47,6 +50,7 @@ pub(super) struct Link {
     told_too_old_ms: Option<u64>,
     /// The peer said that its log does not reach back to us.
     pub(super) peer_says_too_old: bool,
+    exchanges: Exchanges,
 }
 
 /// What the owner may want to know of a link.
@@ -67,6 +71,8 @@ pub struct MemberView {
     pub member: Member,
     /// Writes that are committed here and that it has not reported to have.
     pub lag_deltas: u64,
+    /// What passed over the link with it, if there is one.
+    pub traffic: Traffic,
 }
 
 impl Replica {
@@ -89,6 +95,7 @@ impl Replica {
             told_ms: now.steady_ms,
             told_too_old_ms: None,
             peer_says_too_old: false,
+            exchanges: Exchanges::default(),
         };
         self.links.insert(link, state);
         let hello = Hello {
@@ -154,6 +161,7 @@ impl Replica {
             Message::RepairRequest(request) if greeted => self.serve_repair(link, request),
             Message::RepairPart(part) if greeted => self.take_part(link, part),
             Message::RepairRefused if greeted => self.repair_refused(link, now),
+            Message::Exchange(exchange) if greeted => self.take_exchange(link, exchange, now),
             _ => self.close(link, CloseReason::UnexpectedMessage),
         }
     }
@@ -255,9 +263,15 @@ impl Replica {
         let view = |(&opening, member): (&ActorId, &Member)| MemberView {
             opening,
             lag_deltas: self.visible.count_beyond(&member.seen),
+            traffic: self.traffic(member.link),
             member: member.clone(),
         };
         self.members.iter().map(view).collect()
+    }
+
+    fn traffic(&self, link: Option<LinkId>) -> Traffic {
+        let link = link.and_then(|link| self.links.get(&link));
+        link.map_or_else(Traffic::default, |link| link.exchanges.traffic(&self.visible))
     }
 
     /// One link.

@@ -156,6 +156,7 @@ impl Recovered {
             head_due: false,
             former_actors: self.head.former_actors,
             links: BTreeMap::new(),
+            last_exchange: 0,
             members: Membership::default(),
             inbox: VecDeque::new(),
             waiting: VecDeque::new(),

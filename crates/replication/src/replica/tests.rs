@@ -1,5 +1,6 @@
 //! Replicas over a store in memory: what is kept, and what passes between them.
 
+mod exchanges;
 mod floors;
 mod node;
 mod state;

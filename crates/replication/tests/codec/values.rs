@@ -6,7 +6,7 @@ use coppice_crdt::{
     VersionVector,
 };
 use coppice_replication::{
-    Ack, Base, Cover, Delta, HeadRecord, Hello, LogItem, LogRecord, Message, ObjectKey,
+    Ack, Base, Cover, Delta, Exchange, HeadRecord, Hello, LogItem, LogRecord, Message, ObjectKey,
     ObjectRecord, PROTOCOL_VERSION, Position, RepairPart, RepairRecord, RepairRequest, Totals,
     Unit, Want,
 };
@@ -223,6 +223,8 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
         }),
         2 => repair_part().prop_map(Message::RepairPart),
         1 => Just(Message::RepairRefused),
+        1 => (any::<u64>(), any::<bool>())
+            .prop_map(|(number, answers)| Message::Exchange(Exchange { number, answers })),
     ]
 }
 

@@ -6,9 +6,9 @@ use coppice_crdt::{
     VersionVector,
 };
 use coppice_replication::{
-    Ack, Base, Cover, Delta, HeadRecord, Hello, LogItem, LogRecord, Message, ObjectRecord,
-    PROTOCOL_VERSION, Position, RANGES, RepairPart, RepairRecord, RepairRequest, Totals, Unit,
-    Want,
+    Ack, Base, Cover, Delta, Exchange, HeadRecord, Hello, LogItem, LogRecord, Message,
+    ObjectRecord, PROTOCOL_VERSION, Position, RANGES, RepairPart, RepairRecord, RepairRequest,
+    Totals, Unit, Want,
 };
 
 const ANN: ActorId = ActorId::from_bytes(*b"ann's opening 01");
@@ -184,6 +184,16 @@ pub(crate) fn frames() -> Named<Message> {
         ),
         ("frame_repair_part", "frame kind 7, RepairPart", Message::RepairPart(repair_part())),
         ("frame_repair_refused", "frame kind 8, RepairRefused", Message::RepairRefused),
+        (
+            "frame_exchange",
+            "frame kind 9, Exchange: asks",
+            Message::Exchange(Exchange { number: 300, answers: false }),
+        ),
+        (
+            "frame_exchange_answer",
+            "frame kind 9, Exchange: answers",
+            Message::Exchange(Exchange { number: 300, answers: true }),
+        ),
     ]
 }
 

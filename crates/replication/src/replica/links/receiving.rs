@@ -57,8 +57,12 @@ impl Replica {
         if damaged {
             return self.close(link, CloseReason::DamagedUnit);
         }
+        let writes = delta.unit.writes();
+        if let Some(state) = self.links.get_mut(&link) {
+            state.exchanges.received = state.exchanges.received.saturating_add(writes);
+        }
         let received = &mut self.counters.deltas_received;
-        *received = received.saturating_add(delta.unit.writes());
+        *received = received.saturating_add(writes);
         if base.is_covered_by(self.seen()) {
             self.inbox.push_back((link, delta.unit, base));
         } else {

@@ -142,6 +142,9 @@ impl Replica {
         match frame {
             Some(delta) => {
                 self.counters.deltas_sent += delta.unit.writes();
+                if let Some(link) = self.links.get_mut(&id) {
+                    link.exchanges.sent += delta.unit.writes();
+                }
                 self.send(id, &Message::Delta(delta));
             }
             None => self.tell_too_old(id, now),
