@@ -56,7 +56,7 @@ mutants: ## Mutate crates/crdt and list what no test notices (needs cargo-mutant
 
 .PHONY: bench-quick
 bench-quick: prerequisites-bench ## Compare with redis in one interleaved run (release profile)
-	$(cargo) build $(locked) --release --workspace --bins
+	$(cargo) build $(locked) --release --workspace --bin coppice-agent --bin coppice-bench
 	$(target_dir)/release/coppice-bench
 
 .PHONY: clean
