@@ -34,10 +34,16 @@ pub enum CloseReason {
     /// A frame that makes no sense. Also found by the transport, for an empty
     /// frame and for one that is cut off.
     MalformedFrame,
+    /// A message that has no place in the conversation.
+    UnexpectedMessage,
+    /// A unit, or a part of a repair, says what no correct replica says.
+    DamagedUnit,
     /// The peer speaks no version that is understood here.
     UnsupportedVersion,
     /// The group has the same name there and another id.
     GroupMismatch,
+    /// The group's objects are of another type there.
+    TypeMismatch,
     /// The peer's certificate does not name the group's id.
     Unauthorised,
     /// The peer is this agent: the address is not dialled again while listed.
@@ -64,8 +70,11 @@ impl CloseReason {
             Self::Removed => "removed",
             Self::Shutdown => "shutdown",
             Self::MalformedFrame => "malformed-frame",
+            Self::UnexpectedMessage => "unexpected-message",
+            Self::DamagedUnit => "damaged-unit",
             Self::UnsupportedVersion => "unsupported-version",
             Self::GroupMismatch => "group-mismatch",
+            Self::TypeMismatch => "type-mismatch",
             Self::Unauthorised => "unauthorised",
             Self::SelfLink => "self",
             Self::Duplicate { .. } => "duplicate",

@@ -217,8 +217,11 @@ fn next_after(ended: &Ended) -> Next {
         | CloseReason::Removed
         | CloseReason::Shutdown
         | CloseReason::MalformedFrame
+        | CloseReason::UnexpectedMessage
+        | CloseReason::DamagedUnit
         | CloseReason::UnsupportedVersion
         | CloseReason::GroupMismatch
+        | CloseReason::TypeMismatch
         | CloseReason::Unauthorised => Next::Backoff,
     }
 }

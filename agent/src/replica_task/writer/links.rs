@@ -106,13 +106,14 @@ impl<S: Store> Writer<S> {
 
 fn transport_reason(reason: CoreReason) -> CloseReason {
     match reason {
-        CoreReason::GroupMismatch | CoreReason::TypeMismatch => CloseReason::GroupMismatch,
+        CoreReason::GroupMismatch => CloseReason::GroupMismatch,
+        CoreReason::TypeMismatch => CloseReason::TypeMismatch,
         CoreReason::Duplicate { kept } => CloseReason::Duplicate { kept: LinkId(kept.0) },
         CoreReason::SelfLink => CloseReason::SelfLink,
         CoreReason::UnsupportedVersion => CloseReason::UnsupportedVersion,
         CoreReason::OversizedFrame => CloseReason::OversizedFrame,
-        CoreReason::MalformedFrame | CoreReason::UnexpectedMessage | CoreReason::DamagedUnit => {
-            CloseReason::MalformedFrame
-        }
+        CoreReason::MalformedFrame => CloseReason::MalformedFrame,
+        CoreReason::UnexpectedMessage => CloseReason::UnexpectedMessage,
+        CoreReason::DamagedUnit => CloseReason::DamagedUnit,
     }
 }
