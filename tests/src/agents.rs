@@ -4,20 +4,29 @@
 //! fails, panics or is interrupted leaves no process behind.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use crate::client::Client;
 use crate::eventually::eventually;
 
-/// How long a start may take, with recovery, on a busy machine.
-const START: Duration = Duration::from_secs(30);
+/// How long a start may take, with recovery. A machine that builds something
+/// beside its tests can be twenty times slower than an idle one, which needs
+/// less than a second.
+const START: Duration = Duration::from_mins(2);
+
+/// Lines at the end of a log that tell why an agent ended.
+const LOG_LINES: usize = 40;
 
 /// Where an agent listens.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +65,9 @@ pub struct Agent {
     child: Option<Child>,
 }
 
-/// Why an agent does not run.
-#[derive(Debug, thiserror::Error)]
+/// Why an agent does not run. Its `Debug` is its text, for that is what a test
+/// that returns it prints.
+#[derive(thiserror::Error)]
 pub enum AgentError {
     /// The program is not where cargo puts it.
     #[error("{} is missing: build it with 'cargo build --workspace --bins'", .0.display())]
@@ -70,14 +80,35 @@ pub enum AgentError {
         /// Why.
         source: io::Error,
     },
-    /// It ended or does not answer.
-    #[error("agent {name} did not start; its log ends with:\n{log}")]
-    NotReady {
+    /// It ended.
+    #[error("agent {name} ended ({status}) instead of starting; its log ends with:\n{log}")]
+    Ended {
         /// Its name.
         name: String,
+        /// How.
+        status: String,
         /// The end of its log.
         log: String,
     },
+    /// It runs and does not say that it is ready.
+    #[error(
+        "agent {name} was not ready after {} s ({last}); its log ends with:\n{log}",
+        START.as_secs()
+    )]
+    NotReady {
+        /// Its name.
+        name: String,
+        /// What came of the last question.
+        last: String,
+        /// The end of its log.
+        log: String,
+    },
+}
+
+impl fmt::Debug for AgentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 // === impl Ports ===
@@ -103,15 +134,39 @@ impl Ports {
     }
 }
 
+/// Ports that are this process's own, so that none is taken by another one's
+/// agent while the agent that it belongs to is down.
+struct Block {
+    first: u16,
+    next: AtomicU16,
+    /// The name that stands for the block is free again when this is closed.
+    _held: UnixListener,
+}
+
+impl Block {
+    const PORTS: u16 = 200;
+    const FIRST_PORT: u16 = 10_000;
+    const COUNT: u16 = 100;
+
+    /// The first that no other process has. Names of this kind are known where
+    /// the ports are: in one network namespace.
+    fn take() -> Option<Self> {
+        (0..Self::COUNT).find_map(|number| {
+            let name = format!("coppice-test-ports-{number}");
+            let address = UnixAddress::from_abstract_name(name).ok()?;
+            let held = UnixListener::bind_addr(&address).ok()?;
+            let first = Self::FIRST_PORT + number * Self::PORTS;
+            Some(Self { first, next: AtomicU16::new(0), _held: held })
+        })
+    }
+}
+
 fn free_port() -> io::Result<SocketAddr> {
-    const FIRST: u16 = 10_000;
-    const COUNT: u16 = 20_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Processes at work at the same time begin at different places.
-    let start = u16::try_from(std::process::id().wrapping_mul(97) % u32::from(COUNT)).unwrap_or(0);
-    for _ in 0..COUNT {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = FIRST + start.wrapping_add(step) % COUNT;
+    static OWN: OnceLock<Option<Block>> = OnceLock::new();
+    let block = OWN.get_or_init(Block::take).as_ref().ok_or(io::ErrorKind::AddrInUse)?;
+    for _ in 0..Block::PORTS {
+        let step = block.next.fetch_add(1, Ordering::Relaxed);
+        let port = block.first + step % Block::PORTS;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         if TcpListener::bind(address).is_ok() {
             return Ok(address);
@@ -282,14 +337,8 @@ impl Agent {
     ///
     /// [`AgentError::NotReady`] if it ended or the time is up.
     pub fn wait_until_serving(&mut self) -> Result<(), AgentError> {
-        let mut client = self.client();
-        let served = eventually(START, || {
-            if self.ended() {
-                return Some(false);
-            }
-            client.get("/v1/health").is_ok_and(|answer| answer.is_success()).then_some(true)
-        });
-        self.ready(served == Some(true))
+        let client = self.client();
+        self.wait_for(client, "/v1/health")
     }
 
     /// Waits until every group had its first exchange with its peers.
@@ -298,14 +347,29 @@ impl Agent {
     ///
     /// [`AgentError::NotReady`] if it ended or the time is up.
     pub fn wait_until_ready(&mut self) -> Result<(), AgentError> {
-        let mut client = self.operations();
+        let client = self.operations();
+        self.wait_for(client, "/readyz")
+    }
+
+    fn wait_for(&mut self, mut client: Client, path: &str) -> Result<(), AgentError> {
+        let mut last = String::from("it was not asked");
         let ready = eventually(START, || {
             if self.ended() {
                 return Some(false);
             }
-            client.get("/readyz").is_ok_and(|answer| answer.is_success()).then_some(true)
+            match client.get(path) {
+                Ok(answer) if answer.is_success() => return Some(true),
+                Ok(answer) => last = format!("{path}: {} {}", answer.status, answer.text()),
+                Err(error) => last = format!("{path}: {error}"),
+            }
+            None
         });
-        self.ready(ready == Some(true))
+        let (name, log) = (self.spec.name.clone(), self.log_tail());
+        match ready {
+            Some(true) => Ok(()),
+            Some(false) => Err(AgentError::Ended { name, status: self.status(), log }),
+            None => Err(AgentError::NotReady { name, last, log }),
+        }
     }
 
     /// Ends it as a crash does: SIGKILL, and it is gone on return.
@@ -327,7 +391,7 @@ impl Agent {
     pub fn log_tail(&self) -> String {
         let log = std::fs::read_to_string(self.spec.log()).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
-        lines[lines.len().saturating_sub(12)..].join("\n")
+        lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
     }
 
     /// Whether it is no longer running.
@@ -335,11 +399,9 @@ impl Agent {
         self.child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
     }
 
-    fn ready(&self, is_ready: bool) -> Result<(), AgentError> {
-        if is_ready {
-            return Ok(());
-        }
-        Err(AgentError::NotReady { name: self.spec.name.clone(), log: self.log_tail() })
+    fn status(&mut self) -> String {
+        let status = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+        status.map_or_else(|| "killed by its test".to_owned(), |status| status.to_string())
     }
 }
 
