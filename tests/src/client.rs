@@ -16,6 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Client {
     address: SocketAddr,
+    host: String,
     connection: Option<BufReader<TcpStream>>,
 }
 
@@ -26,6 +27,8 @@ pub struct Response {
     pub status: u16,
     /// The header `ETag`.
     pub etag: Option<String>,
+    /// The header `Content-Type`.
+    pub content_type: Option<String>,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -50,7 +53,13 @@ impl Client {
     /// A client of the agent at `address`.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, connection: None }
+        Self { address, host: "127.0.0.1".to_owned(), connection: None }
+    }
+
+    /// The same, which asks for another `Host`.
+    #[must_use]
+    pub fn naming(self, host: &str) -> Self {
+        Self { host: host.to_owned(), ..self }
     }
 
     /// Sends one request and waits for its answer.
@@ -68,7 +77,7 @@ impl Client {
             Some(connection) => connection,
             None => self.connect().map_err(ClientError::NotSent)?,
         };
-        let answer = exchange(&mut connection, &head(method, path, content), content);
+        let answer = exchange(&mut connection, &self.head(method, path, content), content);
         let (response, keep) = answer.map_err(ClientError::NoAnswer)?;
         if keep {
             self.connection = Some(connection);
@@ -97,6 +106,16 @@ impl Client {
     /// As [`send`](Self::send).
     pub fn get(&mut self, path: &str) -> Result<Response, ClientError> {
         self.send("GET", path, None)
+    }
+
+    fn head(&self, method: &str, path: &str, content: Option<Content<'_>>) -> String {
+        let content = match content {
+            Some((kind, body)) => {
+                format!("content-type: {kind}\r\ncontent-length: {}\r\n", body.len())
+            }
+            None => String::new(),
+        };
+        format!("{method} {path} HTTP/1.1\r\nhost: {}\r\n{content}\r\n", self.host)
     }
 
     fn connect(&self) -> io::Result<BufReader<TcpStream>> {
@@ -130,16 +149,6 @@ impl Response {
     }
 }
 
-fn head(method: &str, path: &str, content: Option<Content<'_>>) -> String {
-    let content = match content {
-        Some((kind, body)) => {
-            format!("content-type: {kind}\r\ncontent-length: {}\r\n", body.len())
-        }
-        None => String::new(),
-    };
-    format!("{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{content}\r\n")
-}
-
 /// One request and its answer, and whether the connection can be used again.
 fn exchange(
     connection: &mut BufReader<TcpStream>,
@@ -155,6 +164,7 @@ fn exchange(
     let mut response = Response {
         status: status.ok_or(io::ErrorKind::InvalidData)?,
         etag: None,
+        content_type: None,
         body: Vec::new(),
     };
     let (mut length, mut keep) = (0, true);
@@ -165,6 +175,7 @@ fn exchange(
         match name.to_ascii_lowercase().as_str() {
             "content-length" => length = value.parse().map_err(|_| io::ErrorKind::InvalidData)?,
             "etag" => response.etag = Some(value.to_owned()),
+            "content-type" => response.content_type = Some(value.to_owned()),
             "connection" if value.eq_ignore_ascii_case("close") => keep = false,
             // Agents know how long their answers are.
             "transfer-encoding" => return Err(io::ErrorKind::Unsupported.into()),
