@@ -59,6 +59,11 @@ bench-quick: prerequisites-bench ## Compare with redis in one interleaved run (r
 	$(cargo) build $(locked) --release --workspace --bin coppice-agent --bin coppice-bench
 	$(target_dir)/release/coppice-bench
 
+.PHONY: scale
+scale: prerequisites ## A million elements and objects on one agent with 256 MiB (release profile)
+	$(cargo) build $(locked) --release --workspace --bins
+	$(target_dir)/release/coppice-scale
+
 .PHONY: clean
 clean: ## Remove what was built
 	cargo clean

@@ -16,13 +16,15 @@ mod sections;
 mod workload;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::time::Instant;
 
 use crate::agents::AgentError;
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::progress::say;
+pub(crate) use probe::Probe;
+pub(crate) use process::Process;
 use report::Report;
 use sections::Bench;
 
@@ -80,9 +82,10 @@ fn compare(interrupt: &Interrupt) -> Result<(), Cause> {
     Ok(())
 }
 
-/// In cargo's target folder: the program is in that of its profile.
-fn results_folder() -> PathBuf {
+/// In cargo's target folder: a program is in that of its profile, a test in
+/// `deps` below it.
+pub(crate) fn results_folder() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
-    let target = program.ancestors().nth(2).map(PathBuf::from);
-    target.unwrap_or_default().join("coppice-bench")
+    let mut folders = program.ancestors().skip(1).filter(|folder| !folder.ends_with("deps"));
+    folders.nth(1).unwrap_or(Path::new("")).join("coppice-bench")
 }

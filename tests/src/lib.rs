@@ -11,5 +11,6 @@ pub mod ledger;
 pub mod preload;
 pub mod progress;
 pub mod proxy;
+pub mod scale;
 pub mod sim;
 pub mod trio;

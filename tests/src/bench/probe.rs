@@ -15,7 +15,7 @@ const BYTES: [u8; 128] = [0x5a; 128];
 
 /// A file that is appended to and synced.
 #[derive(Debug)]
-pub(super) struct Probe {
+pub(crate) struct Probe {
     file: File,
     latencies_us: Vec<u32>,
 }
@@ -28,7 +28,7 @@ impl Probe {
     /// # Errors
     ///
     /// If the file cannot be made.
-    pub(super) fn new(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn new(folder: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(folder.join("fdatasync"))?;
         Ok(Self { file, latencies_us: Vec::new() })
     }
@@ -38,7 +38,7 @@ impl Probe {
     /// # Errors
     ///
     /// If the disk fails.
-    pub(super) fn run(&mut self, time: Duration) -> io::Result<()> {
+    pub(crate) fn run(&mut self, time: Duration) -> io::Result<()> {
         let end = Instant::now() + time;
         let mut before = Instant::now();
         while before < end {
@@ -53,7 +53,7 @@ impl Probe {
     }
 
     /// What was measured since the last call, in microseconds, sorted.
-    pub(super) fn take(&mut self) -> Vec<u32> {
+    pub(crate) fn take(&mut self) -> Vec<u32> {
         self.latencies_us.sort_unstable();
         std::mem::take(&mut self.latencies_us)
     }

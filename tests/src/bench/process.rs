@@ -9,27 +9,27 @@ const TICKS_PER_SECOND: u32 = 100;
 
 /// One process, this one or a child.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Process(u32);
+pub(crate) struct Process(u32);
 
 /// How much memory a process has, in KiB.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     /// Resident now.
-    pub(super) resident_kib: u64,
+    pub(crate) resident_kib: u64,
     /// The most that was resident since [`Process::forget_peak`].
-    pub(super) peak_kib: u64,
+    pub(crate) peak_kib: u64,
 }
 
 // === impl Process ===
 
 impl Process {
     /// The process with this number.
-    pub(super) const fn new(pid: u32) -> Self {
+    pub(crate) const fn new(pid: u32) -> Self {
         Self(pid)
     }
 
     /// This one.
-    pub(super) fn own() -> Self {
+    pub(crate) fn own() -> Self {
         Self(std::process::id())
     }
 
@@ -39,7 +39,7 @@ impl Process {
     /// # Errors
     ///
     /// If the process is gone.
-    pub(super) fn cpu_us(self) -> io::Result<f64> {
+    pub(crate) fn cpu_us(self) -> io::Result<f64> {
         let stat = self.read("stat")?;
         let ticks = ticks(&stat).ok_or(io::ErrorKind::InvalidData)?;
         Ok(ticks * 1e6 / f64::from(TICKS_PER_SECOND))
@@ -50,7 +50,7 @@ impl Process {
     /// # Errors
     ///
     /// If the process is gone.
-    pub(super) fn memory(self) -> io::Result<Memory> {
+    pub(crate) fn memory(self) -> io::Result<Memory> {
         let status = self.read("status")?;
         let field = |name| number_after(&status, name).unwrap_or(0);
         Ok(Memory { resident_kib: field("VmRSS:"), peak_kib: field("VmHWM:") })
@@ -58,13 +58,13 @@ impl Process {
 
     /// Lets the peak of its memory begin again at what it has now, where the
     /// system allows it.
-    pub(super) fn forget_peak(self) {
+    pub(crate) fn forget_peak(self) {
         // 5 is the kernel's number for it. Without it the peak is the process's.
         let _ = fs::write(format!("/proc/{}/clear_refs", self.0), "5");
     }
 
     /// How often it called `write` and its kin; `None` if the system does not say.
-    pub(super) fn writes(self) -> Option<u64> {
+    pub(crate) fn writes(self) -> Option<u64> {
         number_after(&self.read("io").ok()?, "syscw:")
     }
 
