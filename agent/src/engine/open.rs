@@ -124,8 +124,9 @@ impl<S: Store, T> Engine<S, T> {
         };
         let failed = |error| OpenError::Group { name: name.to_owned(), error };
         let records = GroupRecords { store: &self.store, slot };
+        let (head, repair) = (records.head()?, records.repair()?);
         let mut recovered =
-            Recovered::new(identity, records.head()?, records.repair()?).map_err(failed)?;
+            Recovered::new(identity, settings.replica, head, repair).map_err(failed)?;
         let mut seq = recovered.first_seq();
         loop {
             let page = records.log(seq, RECOVERY_BYTES)?;
@@ -136,7 +137,7 @@ impl<S: Store, T> Engine<S, T> {
             }
             seq = next;
         }
-        let mut replica = recovered.finish(settings.replica, now).map_err(failed)?;
+        let mut replica = recovered.finish(now).map_err(failed)?;
         replica.resume_sweeps(records.sweeps()?);
         let serving = BTreeMap::new();
         self.groups.insert(slot, Group { slot, replica, settings, serving });

@@ -6,6 +6,10 @@
 //! ([`Checkpoint`]s), so that a peer's place is found without a walk and a trim
 //! knows the new floor.
 //!
+//! Records go in whole stretches between checkpoints. A stretch therefore has a
+//! bound in records, in bytes, and in the time between its first record and its
+//! last; the last stretch, if nobody writes any more, ends by its age.
+//!
 //! Invariant: a checkpoint's vector is exactly what had been seen before its
 //! record. Pure: no clock, no IO, no randomness.
 
@@ -17,8 +21,11 @@ use crate::record::LogItem;
 
 /// A checkpoint stands every so many records…
 const RECORDS_PER_CHECKPOINT: u64 = 64;
-/// …or bytes.
+/// …or bytes…
 const BYTES_PER_CHECKPOINT: u64 = 128 << 10;
+/// …or whenever this part of the log's greatest age is over: no record outlives
+/// that age by more, and a slow log has no more checkpoints than this many more.
+const CHECKPOINTS_PER_AGE: u64 = 16;
 
 /// What had been seen before a record of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +34,8 @@ pub struct Checkpoint {
     pub seq: u64,
     /// What had been seen before it.
     pub before: VersionVector,
-    /// When it was written, in milliseconds since 1970.
-    pub time_ms: u64,
+    /// When the record before it was written, in milliseconds since 1970.
+    older_ms: u64,
     /// Bytes of all records before it that were ever appended since the log was opened.
     bytes_before: u64,
 }
@@ -40,20 +47,34 @@ pub struct ArrivalLog {
     next_seq: u64,
     end: VersionVector,
     bytes_appended: u64,
+    max_age_ms: u64,
+    /// When the first record since the last checkpoint was written.
+    stretch_since_ms: Option<u64>,
+    /// When the last record was written.
+    last_ms: u64,
 }
 
 impl ArrivalLog {
-    /// The log that begins with `first_seq`, before which `floor` had been seen.
+    /// The log that begins with `first_seq`, before which `floor` had been seen,
+    /// and of which nothing is to be older than `max_age_ms`.
     #[must_use]
-    pub fn new(first_seq: u64, floor: VersionVector) -> Self {
+    pub fn new(first_seq: u64, floor: VersionVector, max_age_ms: u64) -> Self {
         let first =
-            Checkpoint { seq: first_seq, before: floor.clone(), time_ms: 0, bytes_before: 0 };
+            Checkpoint { seq: first_seq, before: floor.clone(), older_ms: 0, bytes_before: 0 };
         Self {
             checkpoints: VecDeque::from([first]),
             next_seq: first_seq,
             end: floor,
             bytes_appended: 0,
+            max_age_ms,
+            stretch_since_ms: None,
+            last_ms: 0,
         }
+    }
+
+    /// Takes another greatest age, which counts for what is appended from now on.
+    pub const fn set_max_age(&mut self, max_age_ms: u64) {
+        self.max_age_ms = max_age_ms;
     }
 
     /// The number of the next record.
@@ -89,18 +110,17 @@ impl ArrivalLog {
 
     /// Takes notice of the record `next_seq`: `items` in `bytes` at `time_ms`.
     pub fn append(&mut self, items: &[LogItem], bytes: u64, time_ms: u64) {
+        let stretch_ms = self.stretch_since_ms.map_or(0, |since| time_ms.saturating_sub(since));
         let due = self.checkpoints.back().is_none_or(|last| {
             self.next_seq - last.seq >= RECORDS_PER_CHECKPOINT
                 || self.bytes_appended - last.bytes_before >= BYTES_PER_CHECKPOINT
+                || stretch_ms > self.max_age_ms / CHECKPOINTS_PER_AGE
         });
         if due {
-            self.checkpoints.push_back(Checkpoint {
-                seq: self.next_seq,
-                before: self.end.clone(),
-                time_ms,
-                bytes_before: self.bytes_appended,
-            });
+            self.end_stretch();
         }
+        self.stretch_since_ms.get_or_insert(time_ms);
+        self.last_ms = time_ms;
         for item in items {
             match item {
                 LogItem::Unit(unit) => unit.raise(&mut self.end),
@@ -109,6 +129,16 @@ impl ArrivalLog {
         }
         self.next_seq += 1;
         self.bytes_appended += bytes;
+    }
+
+    fn end_stretch(&mut self) {
+        self.stretch_since_ms = None;
+        self.checkpoints.push_back(Checkpoint {
+            seq: self.next_seq,
+            before: self.end.clone(),
+            older_ms: self.last_ms,
+            bytes_before: self.bytes_appended,
+        });
     }
 
     /// Where to begin for a peer that has seen `vector`; `None` if the log does
@@ -131,11 +161,15 @@ impl ArrivalLog {
     }
 
     /// Drops what is over the caps, whoever lacks it: the oldest records until at
-    /// most `bytes` are left and none is older than `oldest_ms`, to the checkpoint.
+    /// most `bytes` are left, and all that are older than `oldest_ms`, to the
+    /// checkpoint. Of a log that nobody writes to any more nothing is left in the end.
     pub fn trim_to_caps(&mut self, bytes: u64, oldest_ms: u64) -> Option<u64> {
+        if self.stretch_since_ms.is_some() && self.last_ms < oldest_ms {
+            self.end_stretch();
+        }
         let total = self.bytes_appended;
         let over = |next: &Checkpoint, first: &Checkpoint| {
-            total - first.bytes_before > bytes || next.time_ms < oldest_ms
+            total - first.bytes_before > bytes || next.older_ms < oldest_ms
         };
         let pairs = self.checkpoints.iter().zip(self.checkpoints.iter().skip(1));
         let keep = pairs.take_while(|(first, next)| over(next, first)).count();
@@ -170,7 +204,7 @@ mod tests {
     }
 
     fn log_of(writes: u64) -> ArrivalLog {
-        let mut log = ArrivalLog::new(0, VersionVector::new());
+        let mut log = ArrivalLog::new(0, VersionVector::new(), u64::MAX);
         for n in 1..=writes {
             log.append(&write(n), 10, n);
         }
@@ -216,6 +250,40 @@ mod tests {
         log.trim_to_caps(u64::MAX, 500).expect("half of it is too old");
         assert!(log.first_seq() <= 500 && log.first_seq() > 500 - 65);
         assert_eq!(log.trim_to_caps(u64::MAX, 0), None);
+    }
+
+    #[test]
+    fn a_slow_log_keeps_no_record_much_longer_than_its_age() {
+        const AGE_MS: u64 = 160_000;
+        let mut log = ArrivalLog::new(0, VersionVector::new(), AGE_MS);
+        // A write every 7 s, and twice a pause that is longer than the age.
+        let pause = |n| if n == 100 || n == 150 { 3 * AGE_MS } else { 7_000 };
+        let times: Vec<u64> = (1..=200)
+            .scan(0, |ms, n| {
+                *ms += pause(n);
+                Some(*ms)
+            })
+            .collect();
+        let mut now_ms = 0;
+        let mut next = 0;
+        while now_ms < times[199] + 2 * AGE_MS {
+            now_ms += 1_000;
+            while times.get(next).is_some_and(|ms| *ms <= now_ms) {
+                log.append(&write(next as u64 + 1), 10, times[next]);
+                next += 1;
+            }
+            log.trim_to_caps(u64::MAX, now_ms.saturating_sub(AGE_MS));
+            let oldest = times[..next].get(usize::try_from(log.first_seq()).unwrap());
+            let age_ms = oldest.map_or(0, |ms| now_ms - ms);
+            assert!(age_ms <= AGE_MS + AGE_MS / 16 + 1_000, "{age_ms} ms old at {now_ms}");
+            let kept = times[..next].iter().filter(|ms| **ms + AGE_MS >= now_ms).count() as u64;
+            assert!(log.next_seq() - log.first_seq() >= kept, "something young is gone");
+        }
+        assert_eq!(log.bytes(), 0, "nobody writes any more");
+        assert_eq!((log.first_seq(), log.floor()), (200, &seen(200)));
+        log.append(&write(201), 10, now_ms);
+        assert_eq!(log.locate(&seen(200)).map(|place| place.seq), Some(200));
+        assert!(log.locate(&seen(199)).is_none());
     }
 
     #[test]

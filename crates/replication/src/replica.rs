@@ -206,7 +206,8 @@ impl Replica {
     }
 
     /// Takes other settings.
-    pub fn set_settings(&mut self, settings: ReplicaSettings) {
+    pub const fn set_settings(&mut self, settings: ReplicaSettings) {
+        self.log.set_max_age(settings.log_age_ms);
         self.settings = settings;
     }
 

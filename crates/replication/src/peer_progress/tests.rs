@@ -92,7 +92,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 impl World {
     fn new() -> Self {
-        let log = ArrivalLog::new(0, VersionVector::new());
+        let log = ArrivalLog::new(0, VersionVector::new(), u64::MAX);
         let progress = PeerProgress::new(VersionVector::new(), VersionVector::new(), &log);
         Self {
             log,
@@ -122,7 +122,7 @@ impl World {
             if let Some(record) = self.records.get_mut(&seq) {
                 record.items.push(item);
             }
-            let mut log = ArrivalLog::new(0, VersionVector::new());
+            let mut log = ArrivalLog::new(0, VersionVector::new(), u64::MAX);
             self.records.values().for_each(|record| log.append(&record.items, 1, 0));
             self.log = log;
             return;

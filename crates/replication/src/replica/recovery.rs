@@ -42,6 +42,7 @@ pub enum RecoveryError {
 #[derive(Debug)]
 pub struct Recovered {
     identity: Identity,
+    settings: ReplicaSettings,
     head: HeadRecord,
     log: ArrivalLog,
     repair: RepairRecord,
@@ -57,6 +58,7 @@ impl Recovered {
     /// If they do not fit the identity, or are damaged.
     pub fn new(
         identity: Identity,
+        settings: ReplicaSettings,
         head: Option<HeadRecord>,
         repair: Option<RepairRecord>,
     ) -> Result<Self, RecoveryError> {
@@ -82,8 +84,9 @@ impl Recovered {
             .into_boxed_slice()
             .try_into()
             .map_err(|_| RecoveryError::DamagedHead)?;
-        let log = ArrivalLog::new(head.first_seq, head.floor.clone());
-        Ok(Self { identity, head, log, repair: repair.unwrap_or_default(), digests, empty })
+        let log = ArrivalLog::new(head.first_seq, head.floor.clone(), settings.log_age_ms);
+        let repair = repair.unwrap_or_default();
+        Ok(Self { identity, settings, head, log, repair, digests, empty })
     }
 
     /// The first log record to read.
@@ -130,7 +133,7 @@ impl Recovered {
     /// # Errors
     ///
     /// If log records are missing that the head record counted on.
-    pub fn finish(self, settings: ReplicaSettings, now: Now) -> Result<Replica, RecoveryError> {
+    pub fn finish(self, now: Now) -> Result<Replica, RecoveryError> {
         if self.log.next_seq() < self.head.next_seq {
             let (expected, found) = (self.head.next_seq, self.log.next_seq());
             return Err(RecoveryError::LogGap { expected: found, found: expected });
@@ -144,7 +147,7 @@ impl Recovered {
         Ok(Replica {
             set,
             identity: self.identity,
-            settings,
+            settings: self.settings,
             seen: vec![(EntryRange::all(), vector.clone())],
             visible: vector.clone(),
             durable: vector,

@@ -67,7 +67,7 @@ impl Node {
         let head = records.get(&RecordKey::Head).map(|bytes| HeadRecord::decode(bytes).unwrap());
         let repair =
             records.get(&RecordKey::Repair).map(|bytes| RepairRecord::decode(bytes).unwrap());
-        let mut recovered = Recovered::new(identity, head, repair).unwrap();
+        let mut recovered = Recovered::new(identity, SETTINGS, head, repair).unwrap();
         for (key, bytes) in &records {
             if let RecordKey::Log(seq) = key {
                 let record = LogRecord::decode(bytes).unwrap();
@@ -75,7 +75,7 @@ impl Node {
             }
         }
         Self {
-            replica: recovered.finish(SETTINGS, at(0)).unwrap(),
+            replica: recovered.finish(at(0)).unwrap(),
             records,
             snapshots: BTreeMap::new(),
             closed: Vec::new(),
