@@ -33,7 +33,8 @@ impl<S: Store, T> Engine<S, T> {
                 let to = stopped.or(end);
                 let last = to.is_none() && usize::from(range) + 1 == RANGES;
                 let part = Message::RepairPart(RepairPart { vector, range, from, to, objects });
-                self.effects.push_front(Effect::Send(link, part.encode()));
+                let frame = group.replica.encode_for(link, &part);
+                self.effects.push_front(Effect::Send(link, frame));
                 if last {
                     group.replica.repair_served(link);
                     group.serving.remove(&link);

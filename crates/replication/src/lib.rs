@@ -22,8 +22,8 @@ pub use codec::{DecodeError, Decoder, Encoder};
 pub use effect::{CloseReason, LinkId, Output};
 pub use membership::{Member, Membership};
 pub use message::{
-    Ack, Base, Delta, Exchange, Hello, ListedEntries, MAX_FRAME_BYTES, Message, PROTOCOL_VERSION,
-    RepairPart, RepairRequest, Want,
+    Ack, Base, Delta, Exchange, Hello, ListedEntries, MAX_FRAME_BYTES, Message,
+    OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, RepairPart, RepairRequest, Want,
 };
 pub use peer_progress::{FRAME_BYTES, PeerProgress, RelayRule, Serving};
 pub use record::{

@@ -4,6 +4,9 @@
 //! `codec`) and a CRC-32C of all before it; the transport prefixes its length.
 //! Decoding checks every size before it allocates; what a decoded message says
 //! is checked where it is used.
+//!
+//! A Hello may be of a newer version than this program's: its fields stay as they
+//! are for ever, and what newer versions put behind them is not read.
 
 use std::sync::Arc;
 
@@ -16,8 +19,11 @@ use crate::state_codec::{
 };
 use crate::unit::{MAX_KEY_BYTES, Unit};
 
-/// The protocol's version that this program speaks.
+/// The highest version of the protocol that this program speaks.
 pub const PROTOCOL_VERSION: u8 = 1;
+
+/// The lowest version of the protocol that this program speaks.
+pub const OLDEST_PROTOCOL_VERSION: u8 = 1;
 
 /// The largest frame, in bytes: a unit of the largest size and what stands around it.
 pub const MAX_FRAME_BYTES: usize = crate::unit::MAX_UNIT_BYTES + (64 << 10);
@@ -172,9 +178,16 @@ mod kind {
 }
 
 impl Message {
-    /// The frame's bytes, without the transport's length.
+    /// The frame's bytes in the highest version spoken here, without the
+    /// transport's length.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
+        self.encode_at(PROTOCOL_VERSION)
+    }
+
+    /// The frame's bytes in a version that both sides speak.
+    #[must_use]
+    pub fn encode_at(&self, version: u8) -> Vec<u8> {
         let mut out = Encoder::new();
         let kind = match self {
             Self::Hello(hello) => put_hello(&mut out, hello),
@@ -201,7 +214,7 @@ impl Message {
             }
         };
         let mut frame = Vec::with_capacity(out.len() + 64);
-        frame.extend([kind, PROTOCOL_VERSION]);
+        frame.extend([kind, version]);
         out.finish_into(&mut frame);
         let checksum = crc32c::crc32c(&frame);
         frame.extend(checksum.to_be_bytes());
@@ -221,7 +234,8 @@ impl Message {
         let (content, checksum) = frame.split_last_chunk::<4>().ok_or(DecodeError::Truncated)?;
         let (&[kind, version], body) =
             content.split_first_chunk::<2>().ok_or(DecodeError::Truncated)?;
-        if version != PROTOCOL_VERSION {
+        let newer_hello = kind == kind::HELLO && version > PROTOCOL_VERSION;
+        if !newer_hello && !(OLDEST_PROTOCOL_VERSION..=PROTOCOL_VERSION).contains(&version) {
             return Err(DecodeError::UnsupportedVersion(version));
         }
         if crc32c::crc32c(content) != u32::from_be_bytes(*checksum) {
@@ -248,7 +262,9 @@ impl Message {
             }
             _ => return Err(DecodeError::Malformed("a frame's kind")),
         };
-        body.end()?;
+        if !newer_hello {
+            body.end()?;
+        }
         Ok(message)
     }
 }

@@ -40,6 +40,7 @@ use crate::arrival_log::ArrivalLog;
 use crate::codec::DecodeError;
 use crate::effect::{CloseReason, LinkId, Output};
 use crate::membership::Membership;
+use crate::message::PROTOCOL_VERSION;
 use crate::record::{HeadRecord, LogItem, LogRecord, RecordKey, RecordWrite, RepairRecord};
 use crate::unit::Unit;
 use crate::working_set::WorkingSet;
@@ -329,7 +330,15 @@ impl Replica {
     }
 
     fn send(&mut self, link: LinkId, message: &crate::message::Message) {
-        self.outputs.push(Output::Send(link, message.encode()));
+        let frame = self.encode_for(link, message);
+        self.outputs.push(Output::Send(link, frame));
+    }
+
+    /// A frame's bytes in the version that the peer speaks.
+    #[must_use]
+    pub fn encode_for(&self, link: LinkId, message: &crate::message::Message) -> Vec<u8> {
+        let version = self.links.get(&link).map_or(PROTOCOL_VERSION, |link| link.version);
+        message.encode_at(version)
     }
 
     fn close_damaged(&mut self, link: LinkId, error: DecodeError) {

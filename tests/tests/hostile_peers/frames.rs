@@ -107,8 +107,13 @@ fn cases_before_hello(theirs: &Hello, number: u64) -> Vec<Case> {
         ),
         case("an end inside a length", Said::RawThenEnd(vec![0, 0]), "malformed-frame"),
         case(
-            "a Hello of version 9",
-            Said::Frame(of_version_9(Message::Hello(hello()).encode())),
+            "a Hello of version 0",
+            Said::Frame(of_version(0, Message::Hello(hello()).encode())),
+            "unsupported-version",
+        ),
+        case(
+            "a peer that speaks no higher version than 0",
+            with(Hello { protocol: 0, ..hello() }),
             "unsupported-version",
         ),
         case(
@@ -159,7 +164,7 @@ fn cases_after_hello(theirs: &Hello, number: u64) -> Vec<Case> {
             "malformed-frame",
         ),
         case("a bit flipped", flipped(good.clone()), "malformed-frame"),
-        case("a delta of version 9", of_version_9(good.clone()), "unsupported-version"),
+        case("a delta of version 9", of_version(9, good.clone()), "unsupported-version"),
         case(
             "an unknown kind",
             sealed([&[200, 1], &good[2..body_end]].concat()),
@@ -333,9 +338,9 @@ fn sealed(mut content: Vec<u8>) -> Vec<u8> {
     content
 }
 
-fn of_version_9(mut frame: Vec<u8>) -> Vec<u8> {
+fn of_version(version: u8, mut frame: Vec<u8>) -> Vec<u8> {
     frame.truncate(frame.len() - 4);
-    frame[1] = 9;
+    frame[1] = version;
     sealed(frame)
 }
 

@@ -15,7 +15,7 @@ use super::{Now, Replica};
 use crate::arrival_log::ArrivalLog;
 use crate::effect::{CloseReason, LinkId, Output};
 use crate::membership::Member;
-use crate::message::{Hello, Message, PROTOCOL_VERSION};
+use crate::message::{Hello, Message, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION};
 use crate::peer_progress::PeerProgress;
 use exchanging::Exchanges;
 
@@ -31,6 +31,8 @@ pub(super) struct Link {
     dialled: bool,
     /// The peer's opening, once it said hello.
     pub(super) opening: Option<ActorId>,
+    /// The version that frames are sent in: the highest that both sides speak.
+    pub(super) version: u8,
     progress: Option<PeerProgress>,
     /// Records before this are to be sent now; those behind wait for the interval.
     send_before: u64,
@@ -81,6 +83,7 @@ impl Replica {
         let state = Link {
             dialled,
             opening: None,
+            version: PROTOCOL_VERSION,
             progress: None,
             send_before: 0,
             next_round_ms: now.steady_ms,
@@ -171,6 +174,9 @@ impl Replica {
     }
 
     fn greeted(&mut self, link: LinkId, hello: Hello, now: Now) {
+        if hello.protocol < OLDEST_PROTOCOL_VERSION {
+            return self.close(link, CloseReason::UnsupportedVersion);
+        }
         if hello.group_id != self.identity.group_id {
             return self.close(link, CloseReason::GroupMismatch);
         }
@@ -207,6 +213,7 @@ impl Replica {
         let progress = PeerProgress::new(hello.vector, hello.durable, &self.log);
         if let Some(state) = self.links.get_mut(&link) {
             state.opening = Some(hello.opening);
+            state.version = hello.protocol.min(PROTOCOL_VERSION);
             state.progress = Some(progress);
         }
         self.wake(link);

@@ -4,6 +4,7 @@ mod exchanges;
 mod floors;
 mod node;
 mod state;
+mod versions;
 
 use coppice_crdt::{ActorId, CrdtType, Element, Operation, RegisterWrite};
 
