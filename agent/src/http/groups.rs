@@ -113,11 +113,15 @@ pub(crate) fn write_member(json: &mut JsonBuffer, member: &MemberStatus) {
     json.open(b'{');
     json.text("name", &member.name);
     json.text("opening", &member.opening);
-    if let Some(address) = &member.address {
-        json.text("address", address);
+    json.name("address");
+    match &member.address {
+        Some(address) => json.string(address),
+        None => json.raw(b"null"),
     }
     json.name("connected");
     json.bool(member.connected);
+    json.name("direct");
+    json.bool(member.direct);
     json.name("lag");
     json.number(member.lag_deltas);
     if let Some(ms) = member.heard_ms_ago {

@@ -65,11 +65,13 @@ pub struct MemberStatus {
     pub address: Option<String>,
     /// Whether a link to it is up.
     pub connected: bool,
+    /// Whether it ever had a link here; else others tell of it.
+    pub direct: bool,
     /// Writes that are here and that it has not reported to have.
     pub lag_deltas: u64,
     /// How long ago it was heard, in milliseconds; `None`: never.
     pub heard_ms_ago: Option<u64>,
-    /// What it last reported to have seen.
+    /// What it has seen, as far as it is known here.
     pub acknowledged: VersionVector,
 }
 

@@ -1,6 +1,6 @@
 //! What the writer tells Prometheus.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub struct WriterMetrics {
     pub(super) stopped: IntGauge,
     last: Arc<Mutex<BTreeMap<String, Counters>>>,
     behind: Arc<Mutex<BTreeMap<[String; 2], u64>>>,
+    /// The peers that are shown by name, by group.
+    shown: Arc<Mutex<BTreeMap<String, BTreeSet<String>>>>,
 }
 
 impl WriterMetrics {
@@ -128,6 +130,7 @@ impl WriterMetrics {
             stopped: registered(registry, stopped)?,
             last: Arc::default(),
             behind: Arc::default(),
+            shown: Arc::default(),
         })
     }
 
@@ -146,9 +149,13 @@ impl WriterMetrics {
         gauge(&self.actors, &[group, "listed"], figures.actors as u64);
         gauge(&self.log_bytes, &[group], figures.log_bytes);
         let linked = figures.members.iter().filter(|view| view.member.link.is_some()).count();
+        let direct = figures.members.iter().filter(|view| view.member.said_hello);
+        let met = direct.clone().count();
         gauge(&self.peers, &[group, "connected"], linked as u64);
-        gauge(&self.peers, &[group, "disconnected"], (figures.members.len() - linked) as u64);
-        for view in &figures.members {
+        gauge(&self.peers, &[group, "disconnected"], (met - linked) as u64);
+        gauge(&self.peers, &[group, "indirect"], (figures.members.len() - met) as u64);
+        self.forget_others(group, direct.clone().map(|view| &*view.member.name).collect());
+        for view in direct {
             let labels = [group, &*view.member.name];
             gauge(&self.lag_deltas, &labels, view.lag_deltas);
             #[expect(clippy::cast_precision_loss, reason = "a skew of years is still exact enough")]
@@ -157,6 +164,31 @@ impl WriterMetrics {
             self.lag(labels, view.lag_deltas, now_ms);
         }
         self.count(group, &figures.counters);
+    }
+
+    /// Takes away what is shown of peers by name, but for `peers`: whoever comes
+    /// and goes, there are no more names than members that had a link here.
+    fn forget_others(&self, group: &str, peers: BTreeSet<&str>) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = shown.entry(group.to_owned()).or_default();
+        shown.retain(|name| {
+            let stays = peers.contains(&**name);
+            if !stays {
+                let labels = [group, &**name];
+                // Each was set when the name was noted.
+                let _ = self.lag_deltas.remove_label_values(&labels);
+                let _ = self.lag_seconds.remove_label_values(&labels);
+                let _ = self.skew_seconds.remove_label_values(&labels);
+                let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+                behind.remove(&labels.map(str::to_owned));
+            }
+            stays
+        });
+        for name in peers {
+            if !shown.contains(name) {
+                shown.insert(name.to_owned());
+            }
+        }
     }
 
     /// For how long a peer has lacked something; 0 for one that has everything.

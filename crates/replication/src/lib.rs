@@ -22,7 +22,7 @@ pub use codec::{DecodeError, Decoder, Encoder};
 pub use effect::{CloseReason, LinkId, Output};
 pub use membership::{Member, Membership};
 pub use message::{
-    Ack, Base, Delta, Exchange, Hello, ListedEntries, MAX_FRAME_BYTES, Message,
+    Ack, Base, Delta, Exchange, Hello, ListedEntries, MAX_FRAME_BYTES, MemberReport, Message,
     OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, RepairPart, RepairRequest, Want,
 };
 pub use peer_progress::{FRAME_BYTES, PeerProgress, RelayRule, Serving};

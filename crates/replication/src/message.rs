@@ -8,6 +8,8 @@
 //! A Hello may be of a newer version than this program's: its fields stay as they
 //! are for ever, and what newer versions put behind them is not read.
 
+mod members;
+
 use std::sync::Arc;
 
 use coppice_crdt::{ActorId, CrdtType, Entry, EntryKey, VersionVector};
@@ -18,6 +20,9 @@ use crate::state_codec::{
     put_entry, put_entry_key, put_unit, take_entry, take_entry_key, take_unit,
 };
 use crate::unit::{MAX_KEY_BYTES, Unit};
+
+pub use members::MemberReport;
+use members::{put_members, take_members};
 
 /// The highest version of the protocol that this program speaks.
 pub const PROTOCOL_VERSION: u8 = 1;
@@ -53,6 +58,8 @@ pub enum Message {
     RepairRefused,
     /// Asks for a round of sending at once, or answers that.
     Exchange(Exchange),
+    /// What is new about members that the receiver has no link with.
+    Members(Vec<MemberReport>),
 }
 
 /// Who speaks, of which group, and what it has.
@@ -103,6 +110,9 @@ pub struct Delta {
 /// What the sender has by now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ack {
+    /// Counts the sender's answers over all its links: who hears of the sender
+    /// through others tells by it what is newer.
+    pub report: u64,
     /// Delta frames taken from this link so far.
     pub frames: u64,
     /// Entries of its vector that rose since its last `Ack` or `Hello` here.
@@ -175,6 +185,7 @@ mod kind {
     pub(super) const REPAIR_PART: u8 = 7;
     pub(super) const REPAIR_REFUSED: u8 = 8;
     pub(super) const EXCHANGE: u8 = 9;
+    pub(super) const MEMBERS: u8 = 10;
 }
 
 impl Message {
@@ -211,6 +222,10 @@ impl Message {
                 out.varint(exchange.number);
                 out.byte(u8::from(exchange.answers));
                 kind::EXCHANGE
+            }
+            Self::Members(members) => {
+                put_members(&mut out, members);
+                kind::MEMBERS
             }
         };
         let mut frame = Vec::with_capacity(out.len() + 64);
@@ -260,6 +275,7 @@ impl Message {
             kind::EXCHANGE => {
                 Self::Exchange(Exchange { number: body.varint()?, answers: body.truth()? })
             }
+            kind::MEMBERS => Self::Members(take_members(&mut body)?),
             _ => return Err(DecodeError::Malformed("a frame's kind")),
         };
         if !newer_hello {
@@ -322,6 +338,7 @@ fn take_delta(body: &mut Decoder<'_>) -> Result<Delta, DecodeError> {
 }
 
 fn put_ack(out: &mut Encoder, ack: &Ack) -> u8 {
+    out.varint(ack.report);
     out.varint(ack.frames);
     out.vector(&ack.seen);
     out.vector(&ack.durable);
@@ -347,11 +364,11 @@ fn put_ack(out: &mut Encoder, ack: &Ack) -> u8 {
 }
 
 fn take_ack(body: &mut Decoder<'_>) -> Result<Ack, DecodeError> {
-    let frames = body.varint()?;
+    let (report, frames) = (body.varint()?, body.varint()?);
     let (seen, durable) = (body.vector()?, body.vector()?);
     let digest = if body.truth()? { Some(body.fixed128()?) } else { None };
     let links = if body.truth()? { Some(body.list("links", 1, Decoder::actor)?) } else { None };
-    Ok(Ack { frames, seen, durable, digest, links, clock_ms: body.varint()? })
+    Ok(Ack { report, frames, seen, durable, digest, links, clock_ms: body.varint()? })
 }
 
 fn put_part(out: &mut Encoder, part: &RepairPart) -> u8 {

@@ -65,7 +65,8 @@ pub struct PeerProgress {
     epoch: u32,
     frames_sent: u64,
     frames_taken: u64,
-    peer_links: BTreeSet<ActorId>,
+    /// The openings that the peer has live links with, once it said.
+    peer_links: Option<BTreeSet<ActorId>>,
     /// What a repair in the log brought that the peer lacks, and since when that
     /// bars the way.
     barred: Option<(VersionVector, u64)>,
@@ -99,7 +100,7 @@ impl PeerProgress {
             epoch: 0,
             frames_sent: 0,
             frames_taken: 0,
-            peer_links: BTreeSet::new(),
+            peer_links: None,
             barred: None,
         };
         progress.locate(log);
@@ -159,7 +160,19 @@ impl PeerProgress {
 
     /// Takes notice of the openings the peer has live links with.
     pub fn peer_links(&mut self, links: impl IntoIterator<Item = ActorId>) {
-        self.peer_links = links.into_iter().collect();
+        self.peer_links = Some(links.into_iter().collect());
+    }
+
+    /// Whether the peer said by now whom it has links with.
+    #[must_use]
+    pub const fn has_reported_links(&self) -> bool {
+        self.peer_links.is_some()
+    }
+
+    /// Whether the peer reported a live link with `opening`.
+    #[must_use]
+    pub fn is_linked_with(&self, opening: &ActorId) -> bool {
+        self.peer_links.as_ref().is_some_and(|links| links.contains(opening))
     }
 
     /// Begins again from what the peer says it has.
@@ -261,8 +274,10 @@ impl PeerProgress {
                     }
                     LogItem::Unit(unit) => {
                         let relayed = unit.covers.iter().any(|cover| cover.actor != rule.own);
-                        let origin_is_near =
-                            unit.covers.iter().all(|cover| self.peer_links.contains(&cover.actor));
+                        let links = self.peer_links.as_ref();
+                        let origin_is_near = links.is_some_and(|links| {
+                            unit.covers.iter().all(|cover| links.contains(&cover.actor))
+                        });
                         if relayed && origin_is_near && *seq >= self.no_hold_before {
                             if frame.is_some() {
                                 return self.finish(frame);

@@ -73,6 +73,15 @@ pub struct ReplicaSettings {
     pub expects_peers: bool,
 }
 
+impl ReplicaSettings {
+    /// After how long a member that nobody heard is forgotten, in milliseconds:
+    /// when the log no longer holds what it lacks, but not before a day is over.
+    const fn forget_ms(&self) -> u64 {
+        const DAY_MS: u64 = 86_400_000;
+        if self.log_age_ms > DAY_MS { self.log_age_ms } else { DAY_MS }
+    }
+}
+
 /// Counts since the replica was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -126,6 +135,8 @@ pub struct Replica {
     links: BTreeMap<LinkId, Link>,
     last_exchange: u64,
     members: Membership,
+    /// Answers to peers so far, over all links.
+    reports: u64,
     inbox: VecDeque<(LinkId, Unit, VersionVector)>,
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
@@ -209,6 +220,7 @@ impl Replica {
     /// Takes other settings.
     pub const fn set_settings(&mut self, settings: ReplicaSettings) {
         self.log.set_max_age(settings.log_age_ms);
+        self.members.set_forget_ms(settings.forget_ms());
         self.settings = settings;
     }
 

@@ -51,7 +51,9 @@ impl<S: Store> Writer<S> {
     pub(super) fn finish_syncs(&mut self, engine: &Engine<S, Answer>, now: Now) {
         let mut still = Vec::new();
         for sync in std::mem::take(&mut self.syncs) {
-            let members = engine.figures(sync.slot, now).map_or_else(Vec::new, |now| now.members);
+            let mut members =
+                engine.figures(sync.slot, now).map_or_else(Vec::new, |now| now.members);
+            members.retain(|view| view.member.said_hello);
             let results: Vec<SyncResult> = members
                 .iter()
                 .map(|view| SyncResult {

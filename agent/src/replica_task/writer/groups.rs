@@ -68,8 +68,9 @@ fn status_of<S: Store>(
         opening: view.opening.to_string(),
         address: view.member.link.and_then(|link| links.get(&link)).map(|link| link.remote.clone()),
         connected: view.member.link.is_some(),
+        direct: view.member.said_hello,
         lag_deltas: view.lag_deltas,
-        heard_ms_ago: Some(now.steady_ms.saturating_sub(view.member.heard_ms)),
+        heard_ms_ago: Some(view.member.silent_ms(now.steady_ms)),
         acknowledged: view.member.seen,
     });
     Some(GroupStatus {

@@ -1,6 +1,7 @@
 //! The conversation with each peer: handshake, deltas in and out, answers.
 
 mod exchanging;
+mod gossip;
 mod receiving;
 mod sending;
 
@@ -14,7 +15,7 @@ pub(super) use receiving::Waiting;
 use super::{Now, Replica};
 use crate::arrival_log::ArrivalLog;
 use crate::effect::{CloseReason, LinkId, Output};
-use crate::membership::Member;
+use crate::membership::{Member, steady};
 use crate::message::{Hello, Message, OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION};
 use crate::peer_progress::PeerProgress;
 use exchanging::Exchanges;
@@ -50,6 +51,7 @@ pub(super) struct Link {
     told_links: Option<Vec<ActorId>>,
     told_ms: u64,
     told_too_old_ms: Option<u64>,
+    told_members: gossip::Told,
     /// The peer said that its log does not reach back to us.
     pub(super) peer_says_too_old: bool,
     exchanges: Exchanges,
@@ -97,6 +99,7 @@ impl Replica {
             told_links: None,
             told_ms: now.steady_ms,
             told_too_old_ms: None,
+            told_members: gossip::Told::default(),
             peer_says_too_old: false,
             exchanges: Exchanges::default(),
         };
@@ -165,6 +168,7 @@ impl Replica {
             Message::RepairPart(part) if greeted => self.take_part(link, part),
             Message::RepairRefused if greeted => self.repair_refused(link, now),
             Message::Exchange(exchange) if greeted => self.take_exchange(link, exchange, now),
+            Message::Members(reports) if greeted => self.take_members(link, &reports, now),
             _ => self.close(link, CloseReason::UnexpectedMessage),
         }
     }
@@ -205,8 +209,10 @@ impl Replica {
             name: hello.name,
             seen: hello.vector.clone(),
             durable: hello.durable.clone(),
+            report: self.members.get(&hello.opening).map_or(0, |known| known.report),
+            said_hello: true,
             link: Some(link),
-            heard_ms: now.steady_ms,
+            heard_ms: steady(now.steady_ms),
             skew_ms: skew_ms(hello.clock_ms, now.wall_ms),
         };
         self.members.connected(hello.opening, member);
@@ -228,8 +234,8 @@ impl Replica {
 
     pub(super) fn note_started(&mut self) {
         let here = &self.visible;
-        self.start.reached_peer |=
-            self.members.iter().any(|(_, member)| member.seen.is_covered_by(here));
+        let mut greeted = self.members.iter().filter(|(_, member)| member.said_hello);
+        self.start.reached_peer |= greeted.any(|(_, member)| member.seen.is_covered_by(here));
     }
 
     /// Lets time pass: rounds of sending, answers, gaps, trims, repairs. To be
@@ -238,6 +244,7 @@ impl Replica {
         for id in self.links.keys().copied().collect::<Vec<_>>() {
             self.tick_link(id, now);
         }
+        self.members.forget_silent(now.steady_ms);
         self.trim(now);
         self.consider_repair(now);
     }
@@ -261,6 +268,7 @@ impl Replica {
             self.answer(id, now);
             self.tell_too_old(id, now);
         }
+        self.tell_members(id, now);
         self.mend_gap(id, now);
     }
 

@@ -144,6 +144,8 @@ impl Recovered {
         let crdt_type = self.identity.crdt_type;
         let mut set = WorkingSet::new(crdt_type, etag_key, self.head.totals, self.digests);
         set.set_own(self.identity.opening);
+        let (store, number) = (self.identity.store, self.identity.opening_number);
+        let members = Membership::new(store, number, self.settings.forget_ms());
         Ok(Replica {
             set,
             identity: self.identity,
@@ -160,7 +162,8 @@ impl Recovered {
             former_actors: self.head.former_actors,
             links: BTreeMap::new(),
             last_exchange: 0,
-            members: Membership::default(),
+            members,
+            reports: 0,
             inbox: VecDeque::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,

@@ -2,6 +2,7 @@
 
 mod exchanges;
 mod floors;
+mod gossip;
 mod node;
 mod state;
 mod versions;

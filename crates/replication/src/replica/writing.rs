@@ -206,7 +206,8 @@ impl Replica {
     fn is_purger(&self, key: &ObjectKey, deadline_ms: u64, now: Now) -> Result<bool, Missing> {
         const HEARD_LATELY_MS: u64 = 10_000;
         let behind = self.members.iter().any(|(_, member)| {
-            let lately = now.steady_ms.saturating_sub(member.heard_ms) <= HEARD_LATELY_MS;
+            // The clock of one that is only told of is not known.
+            let lately = member.said_hello && member.silent_ms(now.steady_ms) <= HEARD_LATELY_MS;
             let their_ms = now.wall_ms.saturating_add_signed(member.skew_ms);
             lately && their_ms <= deadline_ms
         });

@@ -6,9 +6,9 @@ use coppice_crdt::{
     VersionVector,
 };
 use coppice_replication::{
-    Ack, Base, Cover, Delta, Exchange, HeadRecord, Hello, LogItem, LogRecord, Message, ObjectKey,
-    ObjectRecord, PROTOCOL_VERSION, Position, RepairPart, RepairRecord, RepairRequest, Totals,
-    Unit, Want,
+    Ack, Base, Cover, Delta, Exchange, HeadRecord, Hello, LogItem, LogRecord, MemberReport,
+    Message, ObjectKey, ObjectRecord, PROTOCOL_VERSION, Position, RepairPart, RepairRecord,
+    RepairRequest, Totals, Unit, Want,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -190,14 +190,31 @@ fn delta() -> impl Strategy<Value = Delta> {
 
 fn ack() -> impl Strategy<Value = Ack> {
     let told = (option::of(any::<u128>()), option::of(vec(actor(), 0..5)));
-    (number(), vector(), vector(), told, number()).prop_map(
-        |(frames, seen, durable, (digest, links), clock_ms)| Ack {
+    ((number(), number()), vector(), vector(), told, number()).prop_map(
+        |((report, frames), seen, durable, (digest, links), clock_ms)| Ack {
+            report,
             frames,
             seen,
             durable,
             digest,
             links,
             clock_ms,
+        },
+    )
+}
+
+fn member_report() -> impl Strategy<Value = MemberReport> {
+    let ids = (any::<[u8; 16]>(), actor(), number(), "\\PC{0,20}");
+    (ids, number(), number(), number(), vector()).prop_map(
+        |((store, opening, opening_number, name), report, age_ms, issued, durable)| MemberReport {
+            opening,
+            store,
+            opening_number,
+            name: name.into(),
+            report,
+            age_ms,
+            issued,
+            durable,
         },
     )
 }
@@ -225,6 +242,7 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
         1 => Just(Message::RepairRefused),
         1 => (any::<u64>(), any::<bool>())
             .prop_map(|(number, answers)| Message::Exchange(Exchange { number, answers })),
+        1 => vec(member_report(), 0..4).prop_map(Message::Members),
     ]
 }
 

@@ -6,9 +6,9 @@ use coppice_crdt::{
     VersionVector,
 };
 use coppice_replication::{
-    Ack, Base, Cover, Delta, Exchange, HeadRecord, Hello, LogItem, LogRecord, Message,
-    ObjectRecord, PROTOCOL_VERSION, Position, RANGES, RepairPart, RepairRecord, RepairRequest,
-    Totals, Unit, Want,
+    Ack, Base, Cover, Delta, Exchange, HeadRecord, Hello, LogItem, LogRecord, MemberReport,
+    Message, ObjectRecord, PROTOCOL_VERSION, Position, RANGES, RepairPart, RepairRecord,
+    RepairRequest, Totals, Unit, Want,
 };
 
 const ANN: ActorId = ActorId::from_bytes(*b"ann's opening 01");
@@ -109,6 +109,7 @@ fn hello() -> Hello {
 
 fn ack() -> Ack {
     Ack {
+        report: 45,
         frames: 12,
         seen: seen(&[(BOB, 9)]),
         durable: seen(&[(ANN, 300), (BOB, 8)]),
@@ -141,6 +142,30 @@ fn repair_part() -> RepairPart {
             ),
         ],
     }
+}
+
+fn members() -> Vec<MemberReport> {
+    let bob = MemberReport {
+        opening: BOB,
+        store: *b"a store's id 002",
+        opening_number: 3,
+        name: "web-1".into(),
+        report: 45,
+        age_ms: 1_200,
+        issued: 9,
+        durable: seen(&[(ANN, 300), (BOB, 8)]),
+    };
+    let cyd = MemberReport {
+        opening: CYD,
+        store: *b"a store's id 003",
+        opening_number: 1,
+        name: "web-2".into(),
+        report: 0,
+        age_ms: 0,
+        issued: 70_000,
+        durable: VersionVector::new(),
+    };
+    vec![bob, cyd]
 }
 
 /// One of each kind, two where the kind has variants.
@@ -194,6 +219,7 @@ pub(crate) fn frames() -> Named<Message> {
             "frame kind 9, Exchange: answers",
             Message::Exchange(Exchange { number: 300, answers: true }),
         ),
+        ("frame_members", "frame kind 10, Members: two", Message::Members(members())),
     ]
 }
 

@@ -5,6 +5,7 @@ use coppice_crdt::{ActorId, VersionVector};
 
 use super::{Link, skew_ms};
 use crate::effect::LinkId;
+use crate::membership::steady;
 use crate::message::{Ack, Message};
 use crate::peer_progress::{RelayRule, Serving};
 use crate::record::{LogRecord, RecordKey};
@@ -30,7 +31,8 @@ impl Replica {
         if let Some(member) = opening.and_then(|opening| self.members.get_mut(&opening)) {
             member.seen = seen;
             member.durable = durable;
-            member.heard_ms = now.steady_ms;
+            member.report = member.report.max(ack.report);
+            member.heard_ms = steady(now.steady_ms);
             member.skew_ms = skew_ms(ack.clock_ms, now.wall_ms);
         }
         self.tell_too_old(link, now);
@@ -104,7 +106,9 @@ impl Replica {
         let risen = |now: &VersionVector, told: &VersionVector| {
             now.iter().filter(|(actor, n)| *n > told.get(actor)).collect::<VersionVector>()
         };
+        self.reports += 1;
         let ack = Ack {
+            report: self.reports,
             frames: link.frames_taken,
             seen: risen(&self.visible, &link.told_seen),
             durable: risen(&self.durable, &link.told_durable),
