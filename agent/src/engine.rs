@@ -40,7 +40,7 @@ const CACHED_ITEMS: usize = 32_768;
 /// Received units joined in one commit, so that answers do not wait for long.
 const STEPS_PER_COMMIT: usize = 256;
 
-/// Dead counter cells dropped in one tick, of one owner.
+/// Dead counter cells dropped in one tick.
 const FLOORS_PER_TICK: usize = 256;
 
 /// Expired registers purged in one tick.
@@ -202,14 +202,7 @@ impl<S: Store, T> Engine<S, T> {
                     group.load(&self.store, &read)?;
                 }
             }
-            for (owner, before) in group.replica.settled_owners() {
-                let records = group.records(&self.store);
-                for cell in records.dead_cells(owner, before, FLOORS_PER_TICK)? {
-                    while let Err(Missing(read)) = group.replica.drop_dead_cell(&cell) {
-                        group.load(&self.store, &read)?;
-                    }
-                }
-            }
+            drop_floors(group, &self.store)?;
         }
         Ok(())
     }
@@ -359,6 +352,28 @@ impl<S: Store, T> Engine<S, T> {
     pub const fn opening(&self) -> &Opening {
         &self.opening
     }
+}
+
+/// Drops dead counter cells that their owners can raise no more, some at a time.
+fn drop_floors<S: Store, Snapshot>(
+    group: &mut Group<Snapshot>,
+    store: &S,
+) -> Result<(), EngineError> {
+    let mut room = FLOORS_PER_TICK;
+    for (owner, before) in group.replica.settled_owners() {
+        let cells = group.records(store).dead_cells(owner, before, room)?;
+        room = room.saturating_sub(cells.len());
+        for (cell, died) in cells {
+            while let Err(Missing(read)) = group.replica.drop_dead_cell(&cell, &died) {
+                group.load(store, &read)?;
+            }
+        }
+        if room == 0 {
+            return Ok(()); // The rest is found by the next tick.
+        }
+        group.replica.floors_cleared(owner, before);
+    }
+    Ok(())
 }
 
 /// Whether a precondition holds for an object with this etag (`None`: absent).

@@ -195,18 +195,26 @@ impl<R: Read> GroupRecords<'_, R> {
     }
 
     /// Up to `limit` dead cells of `owner` that died before the log record
-    /// `before`, the earliest first.
+    /// `before`, the earliest first, each with what it was like then.
     ///
     /// # Errors
     ///
-    /// If the store fails or a key is damaged.
-    pub fn dead_cells(&self, owner: ActorId, before: u64, limit: usize) -> Loaded<Vec<DeadCell>> {
+    /// If the store fails or a record is damaged.
+    pub fn dead_cells(
+        &self,
+        owner: ActorId,
+        before: u64,
+        limit: usize,
+    ) -> Loaded<Vec<(DeadCell, Entry)>> {
         let from = keys::floors_of(self.slot, owner, 0);
         let to = keys::floors_of(self.slot, owner, before);
         let page =
             self.store.scan(Table::Floors, KeyRange::new(&from, &to), Limit::items(limit))?;
-        let read = page.items.iter();
-        read.map(|(key, _)| decoded(Table::Floors, keys::dead_cell(key).ok_or(MISPLACED))).collect()
+        let read = page.items.iter().map(|(key, died)| {
+            let cell = decoded(Table::Floors, keys::dead_cell(key).ok_or(MISPLACED))?;
+            Ok((cell, decoded(Table::Floors, decode_entry(died))?))
+        });
+        read.collect()
     }
 
     /// Walks all that stands between two places of a range, in order: each

@@ -109,8 +109,9 @@ fn read_group<R: Read>(view: &R, group: StoredGroup) -> Result<GroupContents, Re
     each(view, Table::Deadlines, group.slot, |key, _| {
         keys::deadline(key).map(|_| ()).ok_or(MISPLACED)
     })?;
-    each(view, Table::Floors, group.slot, |key, _| {
-        keys::dead_cell(key).map(|_| ()).ok_or(MISPLACED)
+    each(view, Table::Floors, group.slot, |key, died| {
+        keys::dead_cell(key).ok_or(MISPLACED)?;
+        decode_entry(died).map(|_| ())
     })?;
     Ok(GroupContents { group, objects, entries, log_records: read_log(records)? })
 }

@@ -150,6 +150,16 @@ impl ArrivalLog {
         self.checkpoints.get(behind.checked_sub(1)?)
     }
 
+    /// The record before which who has seen `vector` has seen all that was seen
+    /// here; 0 if it lacks something that the log does not hold any more.
+    #[must_use]
+    pub fn covered_before(&self, vector: &VersionVector) -> u64 {
+        if self.end.is_covered_by(vector) {
+            return self.next_seq;
+        }
+        self.locate(vector).map_or(0, |place| place.seq)
+    }
+
     /// Drops what everybody has: all before the last checkpoint that `all_have`
     /// covers, and not beyond `pinned`. Returns the new first record if it moved;
     /// the records before it are the caller's to delete.

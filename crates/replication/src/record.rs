@@ -61,7 +61,8 @@ pub enum RecordKey {
     Sweep(ObjectId),
 }
 
-/// A counter cell of which everything is removed, kept for its floor.
+/// A counter cell of which everything is removed, kept for its floor. Its record
+/// holds the cell as it was left dead, as an entry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeadCell {
     /// Whose cell it is.

@@ -137,6 +137,7 @@ pub struct Replica {
     members: Membership,
     /// Answers to peers so far, over all links.
     reports: u64,
+    settling: floors::Settling,
     inbox: VecDeque<(LinkId, Unit, VersionVector)>,
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,

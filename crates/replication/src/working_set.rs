@@ -84,7 +84,7 @@ pub struct WorkingSet {
     touched_ranges: u64,
     counts: Vec<SurvivorCount>,
     newly_hidden: Vec<ObjectKey>,
-    newly_dead: Vec<(ObjectKey, EntryKey, u64)>,
+    newly_dead: Vec<(ObjectKey, EntryKey, Cell)>,
     own: Option<ActorId>,
     loaded: usize,
 }
@@ -423,8 +423,9 @@ impl WorkingSet {
         let (was_dirty, touched_ranges) = (object.dirty, self.touched_ranges);
         let (deadline_ms, dead) = (object.deadline_ms, self.newly_dead.len());
         if let Some(Entry::Cells(cells)) = &new {
-            let died = cells.iter().filter(|cell| !cell.is_live() && !was_dead(old, cell.birth));
-            let died = died.map(|cell| (Arc::clone(key), name.clone(), cell.birth));
+            // One that was dead and of which more is removed now counts as well.
+            let died = cells.iter().filter(|cell| !cell.is_live() && !holds(old, cell));
+            let died = died.map(|cell| (Arc::clone(key), name.clone(), *cell));
             self.newly_dead.extend(died);
         }
         let mut header = was.unwrap_or_else(|| Header::new(crdt_type));
@@ -483,8 +484,8 @@ impl WorkingSet {
         self.own = Some(own);
     }
 
-    /// The cells of other actors that died since the last call, with their birth.
-    pub(crate) fn take_newly_dead(&mut self) -> Vec<(ObjectKey, EntryKey, u64)> {
+    /// The cells of other actors that died since the last call.
+    pub(crate) fn take_newly_dead(&mut self) -> Vec<(ObjectKey, EntryKey, Cell)> {
         std::mem::take(&mut self.newly_dead)
     }
 
@@ -519,13 +520,8 @@ pub(crate) fn without_dead(
     (!kept.is_empty()).then_some(Entry::Cells(kept))
 }
 
-fn was_dead(old: Option<&Entry>, birth: u64) -> bool {
-    match old {
-        Some(Entry::Cells(cells)) => {
-            cells.iter().any(|cell| cell.birth == birth && !cell.is_live())
-        }
-        _ => false,
-    }
+fn holds(old: Option<&Entry>, cell: &Cell) -> bool {
+    matches!(old, Some(Entry::Cells(cells)) if cells.contains(cell))
 }
 
 fn restore<K: Ord, T>(slots: &mut BTreeMap<K, Slot<T>>, name: K, slot: Option<Slot<T>>) {

@@ -27,6 +27,9 @@
 //! - dropped once all that the owner issued is here, though it does not know of
 //!   the removal: it raises the old cell, 3;
 //! - a dead cell raised again by its owner: where the floor is gone, 3;
+//! - dropped once the owner knows what the cell first died of: it lived again by
+//!   what was under way, died of another removal, and is raised by an owner that
+//!   knows only of the first;
 //! - in a merge, a cell kept because one of its *removals* is news to the side
 //!   that has dropped it: that removal's floor is too low, and the cell revives.
 //!
@@ -105,8 +108,14 @@ fn a_floor_is_dropped_only_when_the_owner_can_do_no_harm() {
     let under_way = by_deltas_only(Rule::WithoutOwnersWrites);
     let unaware = by_deltas_only(Rule::WithoutOwnersKnowledge);
     let raised = by_deltas_only(Rule::DeadCellRaised);
+    let twice = Counter {
+        increments: [3, 0, 0],
+        removals: [0, 2, 0],
+        ..by_deltas_only(Rule::FirstDeathCounts)
+    };
 
     assert_refuted("the owner's writes are not all here", &under_way, VALUE_IS_EXACT);
     assert_refuted("the owner does not know", &unaware, VALUE_IS_EXACT);
     assert_refuted("a dead cell is raised again", &raised, VALUE_IS_EXACT);
+    assert_refuted("the first of two deaths counts", &twice, VALUE_IS_EXACT);
 }

@@ -245,6 +245,7 @@ impl Replica {
             self.tick_link(id, now);
         }
         self.members.forget_silent(now.steady_ms);
+        self.settle_floors();
         self.trim(now);
         self.consider_repair(now);
     }

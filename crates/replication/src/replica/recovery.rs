@@ -164,6 +164,7 @@ impl Recovered {
             last_exchange: 0,
             members,
             reports: 0,
+            settling: super::floors::Settling::default(),
             inbox: VecDeque::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,

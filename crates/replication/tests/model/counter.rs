@@ -30,6 +30,9 @@ pub(crate) enum Rule {
     WithoutOwnersKnowledge,
     /// The owner goes on raising a cell of which all was removed.
     DeadCellRaised,
+    /// A floor goes once the owner's vector covers what the cell died of first,
+    /// though it lived again and died of another removal since.
+    FirstDeathCounts,
 }
 
 /// By which dots a cell that one side of a state merge lacks is judged.
@@ -76,6 +79,8 @@ struct Cell {
     floor: u16,
     newest: Dots,
     removals: Dots,
+    /// What it first died of here; noted for the rule that looks at nothing else.
+    first_death: Dots,
 }
 
 /// One replica. Cells stand under the index of the dot of their birth.
@@ -166,6 +171,9 @@ impl Replica {
             }
             let here = &mut self.cells[cell];
             here.join(Cell { floor: *floor, removals: 1 << dot, ..Cell::default() });
+            if rule == Rule::FirstDeathCounts && !here.is_alive() && here.first_death == 0 {
+                here.first_death = here.removals;
+            }
             match rule {
                 Rule::RecordDropped if here.is_alive() => here.floor = 0,
                 Rule::RecordDropped => *here = Cell::default(),
@@ -208,6 +216,7 @@ impl Replica {
         match rule {
             Rule::FloorDroppedAlive => record.removals != 0 && owner_knows && all_is_here,
             Rule::WithoutOwnersWrites => dead && owner_knows,
+            Rule::FirstDeathCounts => dead && covers(report, record.first_death) && all_is_here,
             Rule::WithoutOwnersKnowledge => dead && report != 0 && all_is_here,
             _ => dead && owner_knows && all_is_here,
         }

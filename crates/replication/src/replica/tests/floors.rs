@@ -3,8 +3,9 @@
 
 use coppice_crdt::{CrdtType, Operation};
 
-use super::LINK;
-use super::node::{Node, at, connect, exchange};
+use super::node::{Node, at, connect, cut, exchange, flow, flow_but, run, wire_up};
+use super::{LINK, LinkId};
+use crate::message::Message;
 use crate::record::RecordKey;
 
 const KEY: &str = "home";
@@ -70,4 +71,143 @@ fn a_floor_stays_while_an_increment_of_its_owner_is_under_way() {
         assert_eq!(sum, 3, "not 8: the 5 were removed; not 0: the 3 were not");
     }
     assert_eq!(a.replica.digest(), b.replica.digest());
+}
+
+const OTHER: &str = "other";
+
+/// More records than stand between two checkpoints of a log.
+const STRETCH: usize = 130;
+
+fn three() -> Vec<Node> {
+    (1..=3).map(|number| Node::new(number, CrdtType::PNCounter)).collect()
+}
+
+fn pad(node: &mut Node, ms: u64) {
+    for _ in 0..STRETCH {
+        node.write(OTHER, Operation::Increment { by: 1 }, at(ms));
+    }
+}
+
+#[test]
+fn only_a_cells_last_death_lets_its_floor_go() {
+    let (mut a, mut b) = pair();
+    a.write(KEY, Operation::Increment { by: 5 }, at(1));
+    exchange(&mut a, &mut b, at(1));
+    b.write(KEY, Operation::Delete, at(2));
+    a.write(KEY, Operation::Increment { by: 3 }, at(2));
+    pad(&mut b, 2);
+    exchange(&mut a, &mut b, at(3));
+    assert_eq!((a.sum(KEY), b.sum(KEY)), (3, 3), "it lives again");
+    settle(&mut a, &mut b, 3);
+
+    // The owner knows of the first removal, and not of the second.
+    b.write(KEY, Operation::Delete, at(500));
+    for ms in [550, 600, 650] {
+        b.drop_floors(at(ms));
+    }
+    assert_eq!(b.dead_cells().len(), 1, "the first death's record is of no use any more");
+    a.write(KEY, Operation::Increment { by: 2 }, at(700));
+    exchange(&mut a, &mut b, at(700));
+    settle(&mut a, &mut b, 700);
+    assert_eq!((a.sum(KEY), b.sum(KEY)), (2, 2), "not 10: the floor went with the first death");
+    assert_eq!(a.replica.digest(), b.replica.digest());
+
+    b.write(KEY, Operation::Delete, at(2_000));
+    exchange(&mut a, &mut b, at(2_000));
+    settle(&mut a, &mut b, 2_000);
+    b.drop_floors(at(3_000));
+    assert!(b.dead_cells().is_empty() && !is_stored(&b), "the last death is known to its owner");
+}
+
+#[test]
+fn a_removal_of_more_of_a_dead_cell_counts_as_its_death() {
+    const A: usize = 0;
+    const B: usize = 1;
+    const C: usize = 2;
+    let mut nodes = three();
+    let all = [(A, B, LinkId(1)), (A, C, LinkId(2)), (B, C, LinkId(3))];
+    wire_up(&mut nodes, &all, at(0));
+    nodes[A].write(KEY, Operation::Increment { by: 5 }, at(1));
+    flow(&mut nodes, &all, at(1));
+    cut(&mut nodes, &all);
+
+    // C saw all 8 when it removed them, B only 5.
+    nodes[B].write(KEY, Operation::Delete, at(2));
+    pad(&mut nodes[B], 2);
+    nodes[A].write(KEY, Operation::Increment { by: 3 }, at(2));
+    let to_c = [(A, C, LinkId(4))];
+    wire_up(&mut nodes, &to_c, at(3));
+    cut(&mut nodes, &to_c);
+    nodes[C].write(KEY, Operation::Delete, at(4));
+
+    // The owner hears of B's removal; what it sends is lost but for its report.
+    let to_b = [(A, B, LinkId(5))];
+    for ms in [10, 200, 400, 600] {
+        if ms == 10 {
+            for (node, dialled) in [(A, true), (B, false)] {
+                nodes[node].replica.link_up(LinkId(5), dialled, at(ms));
+                nodes[node].commit(at(ms));
+            }
+        }
+        for node in [A, B] {
+            nodes[node].drop_floors(at(ms));
+        }
+        let lost = |from, message: &Message| from == A && matches!(message, Message::Delta(_));
+        flow_but(&mut nodes, &to_b, at(ms), lost);
+    }
+    cut(&mut nodes, &to_b);
+    assert_eq!((nodes[A].sum(KEY), nodes[B].sum(KEY)), (3, 0));
+
+    // From C comes what the owner had issued, with the removal of all of it.
+    let bc = [(B, C, LinkId(6))];
+    wire_up(&mut nodes, &bc, at(700));
+    run(&mut nodes, &bc, 800..=2_000);
+    cut(&mut nodes, &bc);
+    assert_eq!(nodes[B].sum(KEY), 0);
+
+    nodes[A].write(KEY, Operation::Increment { by: 2 }, at(2_100));
+    let last = [(A, B, LinkId(7)), (B, C, LinkId(8))];
+    wire_up(&mut nodes, &last, at(2_200));
+    run(&mut nodes, &last, 2_300..=20_000);
+    for node in &nodes {
+        assert_eq!(node.sum(KEY), 2, "not 10: the owner had not heard of C's removal");
+        assert_eq!(node.dead_cells().len(), 0);
+    }
+}
+
+#[test]
+fn floors_do_not_pile_up_under_traffic_that_never_pauses() {
+    let (mut a, mut b) = pair();
+    let mut most = 0;
+    for round in 0..1_500 {
+        let (ms, key) = (10 + round * 20, format!("counter {}", round % 11));
+        a.write(&key, Operation::Increment { by: 1 }, at(ms));
+        exchange(&mut a, &mut b, at(ms));
+        // When time passes, the owner never knows all that is here, and issued
+        // something that is not here.
+        b.write(&key, Operation::Delete, at(ms));
+        a.write(OTHER, Operation::Increment { by: 1 }, at(ms));
+        b.drop_floors(at(ms));
+        a.replica.tick(at(ms));
+        most = most.max(b.dead_cells().len());
+    }
+    assert!(most <= 2 * 64 + 20, "{most} floors of 1500 removals are kept");
+    assert!(most > 10, "{most} floors: nothing was tried");
+}
+
+#[test]
+fn a_floor_goes_where_its_owner_is_only_heard_of_through_others() {
+    let mut nodes = three();
+    let chain = [(0, 1, LinkId(1)), (1, 2, LinkId(2))];
+    wire_up(&mut nodes, &chain, at(0));
+    nodes[0].write(KEY, Operation::Increment { by: 5 }, at(1));
+    run(&mut nodes, &chain, 100..=1_000);
+    nodes[2].write(KEY, Operation::Delete, at(1_100));
+    assert_eq!(nodes[2].dead_cells().len(), 1);
+    run(&mut nodes, &chain, 1_200..=1_400);
+    assert_eq!(nodes[2].dead_cells().len(), 1, "the owner's report cannot be here yet");
+    run(&mut nodes, &chain, 1_500..=6_000);
+    for node in &nodes {
+        assert!(node.dead_cells().is_empty() && !is_stored(node));
+    }
 }

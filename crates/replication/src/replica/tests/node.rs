@@ -197,10 +197,12 @@ impl Node {
                 if cell.owner != owner || cell.died_seq >= before {
                     continue;
                 }
-                while let Err(missing) = self.replica.drop_dead_cell(&cell) {
+                let died = decode_entry(&self.records[&RecordKey::Floor(cell.clone())]).unwrap();
+                while let Err(missing) = self.replica.drop_dead_cell(&cell, &died) {
                     self.supply(missing);
                 }
             }
+            self.replica.floors_cleared(owner, before);
         }
         self.commit(now);
     }
