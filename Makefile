@@ -48,6 +48,13 @@ format: ## Format the code in place
 sim: build ## Simulate faults over 1,000 seeds (SIM_SEEDS=n: so many; SIM_SEED=n: replay one)
 	$(target_dir)/debug/coppice-sim
 
+.PHONY: sim-mutants
+sim-mutants: prerequisites ## Show that ordinary seeds catch 13 wrong protocols (SIM_MUTANT=name: one of them)
+	@# In the same folder, so that RocksDB is not compiled again: the next
+	@# `make build` puts the programs without the switch back.
+	$(cargo) build $(locked) --workspace --bins --features coppice-tests/mutants
+	SIM_MUTANT=$${SIM_MUTANT:-all} $(target_dir)/debug/coppice-sim
+
 .PHONY: mutants
 mutants: ## Mutate crates/crdt and list what no test notices (needs cargo-mutants; an hour or more)
 	@command -v cargo-mutants >/dev/null || \

@@ -21,6 +21,7 @@ mod serving;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
+use coppice_crdt::mutant::{self, Mutant};
 use coppice_replication::{LinkId, Missing, Now};
 
 pub use effect::Effect;
@@ -220,6 +221,9 @@ impl<S: Store, T> Engine<S, T> {
     /// If the store fails: which of the batch is there is unknown, and the
     /// engine cannot go on. [`Engine::abandon`] gives the open tickets.
     pub fn commit(&mut self, now: Now) -> Result<(), EngineError> {
+        if mutant::is(Mutant::AnswerBeforeCommit) && self.owes_sync() {
+            self.sync(now)?;
+        }
         self.batch.clear();
         let mut sync = false;
         for (&slot, group) in &mut self.groups {
@@ -234,6 +238,7 @@ impl<S: Store, T> Engine<S, T> {
                 }
             }
         }
+        sync &= !mutant::is(Mutant::AnswerBeforeCommit);
         if !self.batch.is_empty() {
             let durability = if sync { Durability::Sync } else { Durability::NoSync };
             self.store.commit(&self.batch, durability)?;
@@ -258,6 +263,12 @@ impl<S: Store, T> Engine<S, T> {
             self.sync(now)?;
         }
         Ok(())
+    }
+
+    /// Whether something was committed that had to be on disk before its answer.
+    fn owes_sync(&self) -> bool {
+        let always = |group: &Group<_>| group.settings.durability == GroupDurability::Always;
+        self.unsynced_since_ms.is_some() && self.groups.values().any(always)
     }
 
     /// Puts all that was committed on disk.
@@ -323,7 +334,7 @@ impl<S: Store, T> Engine<S, T> {
                     continue;
                 }
                 let records = group.records(&self.store);
-                let read = records.log(seq, coppice_replication::FRAME_BYTES)?;
+                let read = records.log(seq, group.settings.replica.frame_bytes)?;
                 let read: Vec<_> = read.into_iter().map(|(seq, record, _)| (seq, record)).collect();
                 if read.is_empty() {
                     continue;

@@ -15,7 +15,7 @@ use axum::http::Request;
 use axum::response::Response;
 use coppice_api::{AgentConfig, Durability, Group};
 use coppice_crdt::EtagKey;
-use coppice_replication::{ReplicaSettings, WriteLimits};
+use coppice_replication::{FRAME_BYTES, ReplicaSettings, WriteLimits};
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -353,6 +353,7 @@ fn settings(group: &Group, config: &AgentConfig) -> GroupSettings {
             log_age_ms: ms(group.limits.log_age),
             startup_wait_ms: ms(config.startup_wait),
             expects_peers: !config.discovery.static_peers.peers.is_empty(),
+            frame_bytes: FRAME_BYTES,
         },
         limits: WriteLimits {
             objects: group.limits.objects,

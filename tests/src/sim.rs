@@ -12,6 +12,8 @@
 mod faults;
 mod ledger;
 mod model;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 mod network;
 mod operations;
 mod plan;
@@ -22,13 +24,17 @@ mod totals;
 mod trace;
 mod verdict;
 mod world;
+mod wrong;
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use totals::Totals;
+pub use wrong::Noticed;
 
 use trace::Trace;
 use world::World;
+use wrong::Wrong;
 
 /// Counts that a thousand seeds do not leave at zero.
 pub const EXPECTED: [&str; 26] = [
@@ -63,6 +69,8 @@ pub const EXPECTED: [&str; 26] = [
 /// A run that went wrong.
 #[derive(Debug)]
 pub struct Failure {
+    /// What noticed it.
+    pub noticed: Noticed,
     /// What is wrong.
     pub error: String,
     /// The last events before it.
@@ -89,10 +97,16 @@ pub fn run(seed: u64, prints: bool) -> Result<Totals, Failure> {
         totals.add("simulated seconds", world.now_ms / 1_000);
         Ok(totals)
     }));
-    let error = match outcome {
+    let Wrong { noticed, text } = match outcome {
         Ok(Ok(totals)) => return Ok(totals),
-        Ok(Err(error)) => error,
-        Err(_) => "a panic, see above".to_owned(),
+        Ok(Err(wrong)) => wrong,
+        Err(panic) => Wrong { noticed: Noticed::Panic, text: message_of(&*panic) },
     };
-    Err(Failure { error, trace: trace.to_string(), plan })
+    Err(Failure { noticed, error: text, trace: trace.to_string(), plan })
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a message").to_owned()
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use coppice_crdt::mutant::{self, Mutant};
 use coppice_crdt::{ActorId, CrdtType};
 use coppice_replication::{DecodeError, Decoder, Encoder, Identity, Now, Recovered, RecoveryError};
 
@@ -86,6 +87,9 @@ impl<S: Store, T> Engine<S, T> {
         let mut identity =
             known.map_err(OpenError::Identity)?.unwrap_or(StoreIdentity { id, openings: 0 });
         identity.openings += 1;
+        if mutant::is(Mutant::DotUsedTwice) {
+            actor = identity.id;
+        }
         let mut batch = Batch::new();
         batch.put(Table::Meta, keys::STORE, &identity.encode());
         store.commit(&batch, Durability::Sync)?;

@@ -19,6 +19,7 @@
 //! Sources: Almeida, Shoker, Baquero, arXiv:1603.01529, section 7 (dot stores);
 //! counters with removal: `docs/protocol.md`, "Counters".
 
+use crate::mutant::{self, Mutant};
 use crate::{ActorId, Dot, HybridTimestamp, VersionVector};
 
 /// The state under one entry's name. Never empty: an entry without content is absent.
@@ -188,7 +189,13 @@ impl Entry {
     }
 
     /// `None` if nothing stands here any more.
-    pub(crate) fn non_empty(self) -> Option<Self> {
+    pub(crate) fn non_empty(mut self) -> Option<Self> {
+        if let (Self::Versions(versions), true) =
+            (&mut self, mutant::is(Mutant::LosingValueDropped))
+        {
+            let kept = picked(versions).cloned();
+            versions.retain(|version| kept.as_ref() == Some(version));
+        }
         let empty = match &self {
             Self::Dots(dots) => dots.is_empty(),
             Self::Versions(versions) => versions.is_empty(),

@@ -38,6 +38,7 @@ mod header;
 mod hybrid_timestamp;
 mod json;
 mod lww_register;
+pub mod mutant;
 mod operation;
 mod or_map;
 mod or_set;

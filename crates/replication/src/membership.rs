@@ -24,10 +24,11 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use coppice_crdt::mutant::{self, Mutant};
 use coppice_crdt::{ActorId, VersionVector};
 
 use crate::effect::LinkId;
-use crate::message::MemberReport;
+use crate::message::{Hello, MemberReport};
 
 /// Openings that are only told of: at most so many are kept.
 const MAX_TOLD_OF: usize = 1_024;
@@ -109,6 +110,18 @@ impl Membership {
         let (own_store, own_number) = &self.own_store;
         let later = |member: &Member| member.store == *store && member.opening_number > number;
         (own_store == store && *own_number > number) || self.members.values().any(later)
+    }
+
+    /// What a Hello says of its sender: that replaces all that was known of its
+    /// store, for what was not on disk is gone if it crashed.
+    pub(crate) fn reported(&self, mut hello: Hello) -> Hello {
+        if mutant::is(Mutant::PeerVectorJoined) {
+            for known in self.members.values().filter(|known| known.store == hello.store) {
+                hello.vector.join(&known.seen);
+                hello.durable.join(&known.durable);
+            }
+        }
+        hello
     }
 
     /// Takes notice that a link is down.

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeSet;
 
+use coppice_crdt::mutant::{self, Mutant};
 use coppice_crdt::{ActorId, VersionVector};
 
 use crate::arrival_log::ArrivalLog;
@@ -25,7 +26,8 @@ const WINDOW_FRAMES: u64 = 8;
 /// that only a repair helps it, in milliseconds.
 const BAR_GRACE_MS: u64 = 1_000;
 
-/// Joining stops once a frame holds about this many bytes of changes.
+/// What a frame of deltas holds where nothing else is set: large enough that the
+/// cost per frame does not matter, small enough not to hold up what is behind it.
 pub const FRAME_BYTES: usize = 256 << 10;
 
 /// A place in the log: the item `item` of the record `seq`.
@@ -82,6 +84,8 @@ pub struct RelayRule {
     /// How long a relayed unit is held back for a peer that has a live link with
     /// its origin.
     pub hold_ms: u64,
+    /// A frame takes no further unit once it holds about so many bytes.
+    pub frame_bytes: usize,
 }
 
 impl PeerProgress {
@@ -202,6 +206,10 @@ impl PeerProgress {
         if self.held.as_ref().is_some_and(|(cursor, _)| gone(cursor)) {
             self.held = None;
         }
+        if mutant::is(Mutant::LogTrimmedTooSoon) {
+            let cursor = self.cursor.as_mut().filter(|cursor| gone(cursor));
+            cursor.into_iter().for_each(|cursor| (cursor.seq, cursor.item) = (log.first_seq(), 0));
+        }
         if self.cursor.as_ref().is_some_and(gone) {
             self.locate(log);
         }
@@ -296,7 +304,7 @@ impl PeerProgress {
                     }
                 }
                 cursor.item += 1;
-                if bytes >= FRAME_BYTES {
+                if bytes >= rule.frame_bytes {
                     return self.finish(frame);
                 }
             }

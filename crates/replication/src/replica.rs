@@ -71,6 +71,8 @@ pub struct ReplicaSettings {
     pub startup_wait_ms: u64,
     /// Whether there are peers to be heard.
     pub expects_peers: bool,
+    /// A frame of deltas takes no further unit once it holds about so many bytes.
+    pub frame_bytes: usize,
 }
 
 impl ReplicaSettings {

@@ -3,6 +3,10 @@
 //! `SIM_SEEDS=n`: the seeds 0 to n-1 (default 1000). `SIM_SEED=n`: that one
 //! alone, exactly as before. Two threads share the seeds; each seed's run is its
 //! own. Prints totals, and fails if a run fails or a total is zero.
+//!
+//! `SIM_MUTANT=all`, or the name of one: wrong protocols run instead, and it
+//! fails if one of them is not caught. With `SIM_SEED`: that seed alone. Needs
+//! the feature `mutants`, see `make sim-mutants`.
 
 use std::env;
 use std::io::{self, Write};
@@ -34,6 +38,9 @@ fn simulate() -> io::Result<bool> {
     if let Some(argument) = env::args().nth(1) {
         let text = format!("{argument}: no arguments are taken; set SIM_SEEDS or SIM_SEED");
         return Err(io::Error::other(text));
+    }
+    if let Some(wanted) = env::var_os("SIM_MUTANT") {
+        return mutants(&wanted.to_string_lossy());
     }
     if let Some(seed) = number("SIM_SEED")? {
         return replay(seed);
@@ -78,9 +85,71 @@ fn replay(seed: u64) -> io::Result<bool> {
     }
 }
 
+#[cfg(not(feature = "mutants"))]
+fn mutants(_: &str) -> io::Result<bool> {
+    Err(io::Error::other("built without the feature `mutants`: use `make sim-mutants`"))
+}
+
+/// Shows that seeds catch wrong protocols, and that the right one passes the same.
+#[cfg(feature = "mutants")]
+fn mutants(wanted: &str) -> io::Result<bool> {
+    use coppice_crdt::mutant::{self, Mutant};
+
+    let known = || Mutant::ALL.into_iter();
+    let chosen: Vec<Mutant> =
+        known().filter(|one| wanted == "all" || wanted == one.name()).collect();
+    if chosen.is_empty() && wanted != "none" {
+        let names: Vec<_> = known().map(Mutant::name).collect();
+        let text = format!("SIM_MUTANT={wanted}: choose all, none, {}", names.join(", "));
+        return Err(io::Error::other(text));
+    }
+    // A panic is one way to be caught, and told with the others.
+    std::panic::set_hook(Box::new(|_| {}));
+    if let (Some(seed), [one]) = (number("SIM_SEED")?, &chosen[..]) {
+        mutant::choose(Some(*one));
+        return replay(seed);
+    }
+    let seeds = number("SIM_SEEDS")?.unwrap_or(sim::mutants::SEEDS);
+    let (mut tried, mut caught) = (0, 0);
+    for &one in &chosen {
+        let share = sim::mutants::share_of(Some(one), seeds, THREADS);
+        tried = tried.max(share.tried);
+        caught += usize::from(share.is_caught());
+        show_share(one.name(), one.description(), &share)?;
+    }
+    let right = sim::mutants::share_of(None, if tried > 0 { tried } else { seeds }, THREADS);
+    show_share("none", "the right protocol over the same seeds", &right)?;
+    println(format_args!("{caught} of {} wrong protocols caught", chosen.len()))?;
+    Ok(caught == chosen.len() && right.caught.is_empty())
+}
+
+#[cfg(feature = "mutants")]
+fn show_share(name: &str, description: &str, share: &sim::mutants::Share) -> io::Result<()> {
+    use std::collections::BTreeMap;
+
+    let mut ways = BTreeMap::<_, usize>::new();
+    for (_, failure) in &share.caught {
+        *ways.entry(failure.noticed).or_default() += 1;
+    }
+    let ways = ways.iter().map(|(way, count)| format!("{} {count}", way.name()));
+    let ways = ways.collect::<Vec<_>>().join(", ");
+    let (caught, tried) = (share.caught.len(), share.tried);
+    println(format_args!("{name:<25} {caught:>2} of {tried:>4} seeds  {description}  ({ways})"))?;
+    if let Some((seed, failure)) = share.caught.first() {
+        let error: String = failure.error.chars().take(200).collect();
+        println(format_args!("{:<25} first: seed {seed}: {error}", ""))?;
+    }
+    Ok(())
+}
+
+#[cfg(feature = "mutants")]
+fn println(line: std::fmt::Arguments<'_>) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{line}")
+}
+
 fn show(out: &mut impl Write, seed: u64, failure: &Failure) -> io::Result<()> {
-    let Failure { error, trace, plan } = failure;
-    writeln!(out, "SIM_SEED={seed} failed: {error}\n{plan}\n{trace}")
+    let Failure { noticed, error, trace, plan } = failure;
+    writeln!(out, "SIM_SEED={seed} failed ({}): {error}\n{plan}\n{trace}", noticed.name())
 }
 
 fn run_all(seeds: u64) -> (Totals, Vec<(u64, Failure)>) {

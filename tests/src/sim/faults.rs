@@ -7,13 +7,15 @@ use coppice_agent::records::GroupRecords;
 use coppice_agent::store::Store;
 use coppice_agent::store::memory::{Crash, FailureCause, FailureOutcome, InjectedFailure};
 
+use super::ledger::{Inputs, Ledger};
 use super::network::{Doubling, Side};
 use super::replica::Disk;
 use super::world::{Event, World};
+use super::wrong::Wrong;
 
 impl World<'_> {
     /// Something goes wrong, and something else later.
-    pub(super) fn fault(&mut self) -> Result<(), String> {
+    pub(super) fn fault(&mut self) -> Result<(), Wrong> {
         if self.faults >= self.plan.faults {
             return Ok(());
         }
@@ -64,7 +66,7 @@ impl World<'_> {
     }
 
     /// Whether an armed crash happens at this place, between two steps.
-    pub(super) fn crashes_here(&mut self, at: usize) -> Result<bool, String> {
+    pub(super) fn crashes_here(&mut self, at: usize) -> Result<bool, Wrong> {
         let replica = &mut self.replicas[at];
         match &mut replica.crash_after {
             _ if replica.engine.is_none() => Ok(true),
@@ -81,7 +83,7 @@ impl World<'_> {
     }
 
     /// The process or the machine goes down.
-    pub(super) fn crash(&mut self, at: usize) -> Result<(), String> {
+    pub(super) fn crash(&mut self, at: usize) -> Result<(), Wrong> {
         let power = self.rng.percent(60);
         let restart_ms = if self.rng.percent(15) { 4_000 } else { 300 };
         let restart_ms = self.rng.between(1, restart_ms);
@@ -91,7 +93,7 @@ impl World<'_> {
         Ok(())
     }
 
-    fn go_down(&mut self, at: usize, power: bool) -> Result<(), String> {
+    fn go_down(&mut self, at: usize, power: bool) -> Result<(), Wrong> {
         self.note(at, if power { "loses power" } else { "is killed" }, (0, 0));
         let (store, actor) = self.take_engine(at);
         let Some(store) = store else { return Ok(()) };
@@ -164,17 +166,20 @@ impl World<'_> {
         at: usize,
         store: coppice_agent::store::memory::MemoryStore,
         (actor, power): (coppice_crdt::ActorId, bool),
-    ) -> Result<(), String> {
+    ) -> Result<(), Wrong> {
         let replica = &mut self.replicas[at];
         let records = GroupRecords { store: &store, slot: replica.slot };
         let parts: Vec<_> = replica.parts.drain(..).map(|(_, part)| part).collect();
+        let (pending, arrivals) = (&mut replica.pending, &replica.arrivals);
+        let inputs = Inputs { pending, arrivals, parts: &parts };
         let live = Rc::make_mut(&mut replica.recorded.live);
         self.ledger
-            .observe(records, live, actor, (&mut replica.pending, &parts))
-            .map_err(|error| format!("replica {at} after a crash: {error}"))?;
+            .observe(records, live, actor, inputs)
+            .map_err(|wrong| wrong.at(format_args!("replica {at} after a crash")))?;
         replica.recorded.follow(store.unsynced())?;
         replica.pending.clear();
         replica.serving.clear();
+        replica.arrivals.clear();
         for (number, answered_ms) in std::mem::take(&mut self.replicas[at].promised) {
             if self.ledger.is_seen(number, self.replicas[at].visible()) {
                 self.replicas[at].promised.push((number, answered_ms));
@@ -184,7 +189,8 @@ impl World<'_> {
             } else {
                 return Err(format!(
                     "replica {at} lost operation {number}, acknowledged at {answered_ms} ms"
-                ));
+                )
+                .into());
             }
         }
         let replica = &mut self.replicas[at];
@@ -193,12 +199,12 @@ impl World<'_> {
     }
 
     /// A write to the store failed: it is opened again, as another opening.
-    pub(super) fn store_failed(&mut self, at: usize) -> Result<(), String> {
+    pub(super) fn store_failed(&mut self, at: usize) -> Result<(), Wrong> {
         self.note(at, "fails to commit", (0, 0));
         self.totals.add("commits failed", 1);
         let (store, actor) = self.take_engine(at);
         let Some(mut store) = store else { return Ok(()) };
-        store.reopen().map_err(|error| error.to_string())?;
+        store.reopen().map_err(Wrong::core)?;
         let replica = &mut self.replicas[at];
         let lost = store.unsynced() < replica.recorded.unsynced.len();
         if lost {
@@ -218,7 +224,7 @@ impl World<'_> {
         Some("faults: commit failure")
     }
 
-    pub(super) fn restart(&mut self, at: usize) -> Result<(), String> {
+    pub(super) fn restart(&mut self, at: usize) -> Result<(), Wrong> {
         let random = self.rng.bytes();
         let (plan, replica) = (&self.plan, &mut self.replicas[at]);
         if replica.gone || replica.is_up() {
@@ -227,11 +233,9 @@ impl World<'_> {
         let Some(disk) = replica.disk.take() else { return Ok(()) };
         let name = format!("replica-{at}").into();
         let now = replica.now(self.now_ms);
-        let mut engine =
-            Engine::open(disk.store, name, random).map_err(|error| error.to_string())?;
+        let mut engine = Engine::open(disk.store, name, random).map_err(Wrong::core)?;
         let group = ("group", plan.group_id, plan.crdt_type);
-        replica.slot =
-            engine.add_group(group, plan.settings, now).map_err(|error| error.to_string())?;
+        replica.slot = engine.add_group(group, plan.settings, now).map_err(Wrong::core)?;
         replica.recorded = disk.recorded;
         replica.recorded.follow(engine.store().unsynced())?;
         replica.life += 1;
@@ -244,7 +248,7 @@ impl World<'_> {
         Ok(())
     }
 
-    fn lose_disk(&mut self, at: usize) -> Result<Option<&'static str>, String> {
+    fn lose_disk(&mut self, at: usize) -> Result<Option<&'static str>, Wrong> {
         if self.order.len() < 3 || self.is_source(at) {
             return Ok(None);
         }
@@ -267,8 +271,7 @@ impl World<'_> {
         };
         let others = || self.order.iter().copied().filter(|&other| other != at);
         let whole = |state: &Rc<super::ledger::Recorded>| {
-            others()
-                .any(|other| self.ledger.completes(&self.replicas[other].recorded.synced, state))
+            others().any(|other| Ledger::completes(&self.replicas[other].recorded.synced, state))
         };
         !self.order.iter().all(|&of| disks(of).all(whole))
     }
@@ -302,7 +305,7 @@ impl World<'_> {
         Some("faults: disk copied")
     }
 
-    pub(super) fn roll_back(&mut self, at: usize) -> Result<(), String> {
+    pub(super) fn roll_back(&mut self, at: usize) -> Result<(), Wrong> {
         let Some(copy) = self.replicas[at].copy.take() else { return Ok(()) };
         if self.replicas[at].gone || self.is_source(at) {
             return Ok(());
@@ -409,7 +412,7 @@ impl World<'_> {
         Some("faults: join")
     }
 
-    fn leave(&mut self, at: usize) -> Result<Option<&'static str>, String> {
+    fn leave(&mut self, at: usize) -> Result<Option<&'static str>, Wrong> {
         if self.order.len() <= 3 || self.is_source(at) {
             return Ok(None);
         }
@@ -422,7 +425,7 @@ impl World<'_> {
     }
 
     /// Everything goes well from now on.
-    pub(super) fn heal(&mut self) -> Result<(), String> {
+    pub(super) fn heal(&mut self) -> Result<(), Wrong> {
         self.healed = true;
         self.note(0, "all is healed", (0, 0));
         self.blocked.clear();

@@ -1,9 +1,11 @@
 //! Every operation of a run: what it was, who had seen what, what was promised.
 //!
-//! An operation gets its number when it is submitted and its dot when its
-//! replica commits it; from then on, wherever a commit brings that dot, the
-//! operation is seen there. What a replica has seen stands beside its store, in
-//! [`Recorded`], and rolls back and is copied with it.
+//! An operation gets its number when it is submitted. When its replica commits
+//! it, the number is put beside the place in the log where it went; a frame takes
+//! along the numbers of what it was made from, and they are put beside the place
+//! in the receiver's log. So it is known what a replica has seen without asking
+//! what its dots and vectors say. All that is in [`Recorded`], stands beside the
+//! store, and rolls back and is copied with it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -15,6 +17,7 @@ use coppice_replication::{LogItem, RepairRecord, Unit, range_of};
 
 use super::model::{Expected, Model};
 use super::seen::Seen;
+use super::wrong::Wrong;
 
 /// Number of an operation over the whole run.
 pub(super) type OpNumber = usize;
@@ -49,6 +52,40 @@ pub(super) struct Recorded {
     pub(super) visible: Visible,
     next_seq: u64,
     repair: Option<RepairRecord>,
+    /// What the repair under way will have brought.
+    brought: Visible,
+    /// What stands at the log's last position.
+    last: Option<Rc<Logged>>,
+}
+
+/// The operations beside one position of a log. A dot says which of a unit's
+/// writes a number belongs to, and nothing more.
+#[derive(Debug)]
+struct Logged {
+    numbers: Numbers,
+    before: Option<Rc<Logged>>,
+}
+
+type Numbers = Rc<[(Dot, OpNumber)]>;
+
+/// A unit on its way, and the operations of the positions it was made from.
+#[derive(Debug)]
+pub(super) struct Shipped {
+    unit: Unit,
+    numbers: Numbers,
+}
+
+/// What came over links in this life of a replica, by its first run.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals(BTreeMap<(ActorId, u64), Vec<Rc<Shipped>>>);
+
+/// What a commit may have brought.
+#[derive(Debug)]
+pub(super) struct Inputs<'a> {
+    /// Requests whose units are not committed yet, in order.
+    pub(super) pending: &'a mut VecDeque<Predicted>,
+    pub(super) arrivals: &'a Arrivals,
+    pub(super) parts: &'a [PartAtHand],
 }
 
 /// A part of a repair that was delivered, with what its source had seen.
@@ -67,7 +104,6 @@ pub(super) struct Ledger {
     ranges: Vec<u8>,
     models: Vec<Model>,
     pub(super) recordings: Vec<Recording>,
-    by_dot: BTreeMap<Dot, OpNumber>,
     pub(super) conflicts: u64,
 }
 
@@ -79,20 +115,12 @@ impl Ledger {
     ) -> Self {
         let ranges = keys.iter().map(|key| range_of(etag_key, key)).collect();
         let models = keys.iter().map(|_| Model::new(crdt_type)).collect();
-        Self {
-            crdt_type,
-            keys,
-            ranges,
-            models,
-            recordings: Vec::new(),
-            by_dot: BTreeMap::new(),
-            conflicts: 0,
-        }
+        Self { crdt_type, keys, ranges, models, recordings: Vec::new(), conflicts: 0 }
     }
 
     pub(super) fn nothing_seen(&self) -> Recorded {
         let visible = vec![Seen::default(); self.keys.len()];
-        Recorded { visible, next_seq: 0, repair: None }
+        Recorded { brought: visible.clone(), visible, next_seq: 0, repair: None, last: None }
     }
 
     pub(super) fn model(&self, object: usize) -> &Model {
@@ -149,40 +177,44 @@ impl Ledger {
 
     /// Whether what is recorded is complete, and all that a repair under way in
     /// `other` brings is in it.
-    pub(super) fn completes(&self, recorded: &Recorded, other: &Recorded) -> bool {
-        let Some(repair) = &other.repair else { return true };
-        let mut brought = self.by_dot.iter().filter(|(dot, _)| repair.merged.covers(dot));
-        recorded.repair.is_none()
-            && brought.all(|(_, &number)| self.is_seen(number, &recorded.visible))
+    pub(super) fn completes(recorded: &Recorded, other: &Recorded) -> bool {
+        let mut brought = other.brought.iter().zip(&recorded.visible);
+        other.repair.is_none()
+            || recorded.repair.is_none() && brought.all(|(brought, seen)| brought.is_within(seen))
     }
 
     /// Brings what is recorded beside a store up to its last commit.
     ///
-    /// `pending` are the requests whose units `own` may have committed since,
-    /// in order; `parts` the parts of repairs that were delivered.
+    /// `own` writes here.
     pub(super) fn observe<R: Read>(
         &mut self,
         records: GroupRecords<'_, R>,
         recorded: &mut Recorded,
         own: ActorId,
-        (pending, parts): (&mut VecDeque<Predicted>, &[PartAtHand]),
-    ) -> Result<(), String> {
+        inputs: Inputs<'_>,
+    ) -> Result<(), Wrong> {
         let before = recorded.visible.clone();
-        let read = records.log(recorded.next_seq, usize::MAX).map_err(|error| error.to_string())?;
+        let read = records.log(recorded.next_seq, usize::MAX).map_err(Wrong::core)?;
         for (seq, record, _) in &read {
             if *seq != recorded.next_seq {
-                return Err(format!("log record {} is missing", recorded.next_seq));
+                return Err(format!("log record {} is missing", recorded.next_seq).into());
             }
             recorded.next_seq += 1;
             for item in &record.items {
                 if let LogItem::Unit(unit) = item {
-                    self.take_unit(unit, own, pending, (&mut recorded.visible, record.time_ms))?;
+                    let numbers = match inputs.arrivals.find(unit) {
+                        Some(shipped) => Rc::clone(&shipped.numbers),
+                        None => {
+                            self.number(unit, own, inputs.pending, (recorded, record.time_ms))?
+                        }
+                    };
+                    self.take_unit(unit, numbers, recorded)?;
                 }
             }
         }
-        let repair = records.repair().map_err(|error| error.to_string())?;
+        let repair = records.repair().map_err(Wrong::core)?;
         if repair != recorded.repair {
-            self.take_repair(repair.as_ref(), recorded, parts)?;
+            self.take_repair(repair.as_ref(), recorded, inputs.parts)?;
             recorded.repair = repair;
         }
         if recorded.repair.is_none() && recorded.visible != before {
@@ -194,36 +226,46 @@ impl Ledger {
     fn take_unit(
         &mut self,
         unit: &Unit,
+        numbers: Numbers,
+        recorded: &mut Recorded,
+    ) -> Result<(), Wrong> {
+        if numbers.len() as u64 != unit.writes() {
+            let (known, runs) = (numbers.len(), &unit.covers);
+            return Err(format!("{known} operations are known of the unit of {runs:?}").into());
+        }
+        for (_, number) in &*numbers {
+            let recording = &self.recordings[*number];
+            recorded.visible[recording.object].insert(recording.event);
+        }
+        recorded.last = Some(Rc::new(Logged { numbers, before: recorded.last.take() }));
+        Ok(())
+    }
+
+    /// The operations of a unit that was not sent here: it was written here. A
+    /// request may take several units, as long as nobody sees one without the
+    /// others.
+    fn number(
+        &mut self,
+        unit: &Unit,
         own: ActorId,
         pending: &mut VecDeque<Predicted>,
-        (visible, now_ms): (&mut Visible, u64),
-    ) -> Result<(), String> {
-        let dots = || {
-            let runs = unit.covers.iter();
-            runs.flat_map(|run| (run.after + 1..=run.upto).map(|n| Dot::new(run.actor, n)))
+        (recorded, now_ms): (&Recorded, u64),
+    ) -> Result<Numbers, Wrong> {
+        let dots: Vec<Dot> = dots_of(unit).collect();
+        if dots.iter().any(|dot| dot.actor != own) {
+            return Err(format!("a unit that was not sent here: {:?}", unit.covers).into());
+        }
+        let mut numbers = match pending.pop_front() {
+            Some(predicted) => predicted.operations,
+            None => self.purged(unit, &recorded.visible, now_ms)?,
         };
-        if dots().any(|dot| !self.by_dot.contains_key(&dot)) {
-            let is_own = dots().all(|dot| dot.actor == own && !self.by_dot.contains_key(&dot));
-            if !is_own {
-                return Err(format!("a unit brings writes that nobody made: {:?}", unit.covers));
-            }
-            let numbers = match pending.pop_front() {
-                Some(predicted) => predicted.operations,
-                None => self.purged(unit, visible, now_ms)?,
-            };
-            if numbers.len() != dots().count() {
-                return Err(format!("{} writes in a unit of {numbers:?}", dots().count()));
-            }
-            for (dot, &number) in dots().zip(&numbers) {
-                self.by_dot.insert(dot, number);
-            }
-            self.take_stamps(unit);
+        let rest = numbers.split_off(dots.len().min(numbers.len()));
+        if !rest.is_empty() {
+            pending.push_front(Predicted { operations: rest });
         }
-        for dot in dots() {
-            let recording = &self.recordings[self.by_dot[&dot]];
-            visible[recording.object].insert(recording.event);
-        }
-        Ok(())
+        let numbers: Numbers = dots.into_iter().zip(numbers).collect();
+        self.take_stamps(unit, &numbers);
+        Ok(numbers)
     }
 
     /// An own unit that nobody asked for: a register that expired is removed.
@@ -232,25 +274,26 @@ impl Ledger {
         unit: &Unit,
         visible: &Visible,
         now_ms: u64,
-    ) -> Result<Vec<OpNumber>, String> {
+    ) -> Result<Vec<OpNumber>, Wrong> {
         let object = unit.objects.keys().next();
         let object = object.and_then(|key| self.keys.iter().position(|known| **known == **key));
-        let Some(object) = object else { return Err("a unit of an unknown object".to_owned()) };
+        let Some(object) = object else { return Err("a unit of an unknown object".into()) };
         match self.models[object].expect(&Operation::Purge, &visible[object], now_ms) {
             Expected::Change if self.crdt_type == CrdtType::LWWRegister => {
                 let mut seen = visible.clone();
                 Ok(vec![self.record(object, &Operation::Purge, &mut seen, now_ms)])
             }
-            _ => Err(format!("a write that nobody asked for: {unit:?}")),
+            _ => Err(format!("a write that nobody asked for: {unit:?}").into()),
         }
     }
 
-    fn take_stamps(&mut self, unit: &Unit) {
+    fn take_stamps(&mut self, unit: &Unit, numbers: &[(Dot, OpNumber)]) {
         for change in unit.objects.values().flat_map(|delta| delta.entries.values()) {
             let EntryDelta::Versions { written, .. } = change else { continue };
             for version in written {
-                let Some(number) = self.by_dot.get(&version.dot) else { continue };
-                let Recording { object, event, .. } = self.recordings[*number];
+                let found = numbers.iter().find(|(dot, _)| *dot == version.dot);
+                let Some(&(_, number)) = found else { continue };
+                let Recording { object, event, .. } = self.recordings[number];
                 self.models[object].set_stamp(event, (version.stamp, version.dot.actor));
             }
         }
@@ -262,13 +305,23 @@ impl Ledger {
         repair: Option<&RepairRecord>,
         recorded: &mut Recorded,
         parts: &[PartAtHand],
-    ) -> Result<(), String> {
+    ) -> Result<(), Wrong> {
         let intervals = |record: Option<&RepairRecord>, range: u8| {
             let ranges = record.map_or(&[][..], |record| &record.ranges);
             ranges.iter().find(|(known, _)| *known == range).map(|(_, intervals)| intervals.clone())
         };
         let last = recorded.repair.as_ref();
         let merged = repair.or(last).map(|record| record.merged.clone()).unwrap_or_default();
+        match repair {
+            Some(_) => {
+                for part in parts.iter().filter(|part| part.vector.is_covered_by(&merged)) {
+                    for (brought, seen) in recorded.brought.iter_mut().zip(&*part.visible) {
+                        brought.join(seen);
+                    }
+                }
+            }
+            None => recorded.brought = self.nothing_seen().visible,
+        }
         for range in 0..64 {
             let changed = intervals(repair, range) != intervals(last, range);
             let joined = if repair.is_some() { changed } else { range == 63 };
@@ -285,7 +338,9 @@ impl Ledger {
                         }
                     }
                 }
-                None if repair.is_some() => return Err(format!("no part explains range {range}")),
+                None if repair.is_some() => {
+                    return Err(format!("no part explains range {range}").into());
+                }
                 None => {}
             }
         }
@@ -293,18 +348,65 @@ impl Ledger {
     }
 
     /// What came came whole, and after all that its issuer had seen.
-    fn check_whole(&self, before: &Visible, visible: &Visible) -> Result<(), String> {
+    fn check_whole(&self, before: &Visible, visible: &Visible) -> Result<(), Wrong> {
         for (number, recording) in self.recordings.iter().enumerate() {
             if !self.is_seen(number, visible) || self.is_seen(number, before) {
                 continue;
             }
             if !recording.saw.iter().zip(visible).all(|(saw, seen)| saw.is_within(seen)) {
-                return Err(format!("operation {number} came before what its issuer had seen"));
+                return Err(
+                    format!("operation {number} came before what its issuer had seen").into()
+                );
             }
             if !recording.batch.iter().all(|&other| self.is_seen(other, visible)) {
-                return Err(format!("only a part of the batch {:?} came", recording.batch));
+                return Err(format!("only a part of the batch {:?} came", recording.batch).into());
             }
         }
         Ok(())
     }
+}
+
+impl Recorded {
+    /// What a frame takes along: the operations of the positions of this log that
+    /// hold its writes.
+    pub(super) fn ship(&self, unit: Unit) -> Shipped {
+        let wanted = unit.writes();
+        // A log may hold a write twice: alone, and in a frame with others.
+        let mut numbers: BTreeMap<Dot, OpNumber> = BTreeMap::new();
+        let mut position = self.last.as_deref();
+        while let Some(logged) = position.filter(|_| (numbers.len() as u64) < wanted) {
+            numbers.extend(logged.numbers.iter().copied().filter(|(dot, _)| holds(&unit, dot)));
+            position = logged.before.as_deref();
+        }
+        Shipped { unit, numbers: numbers.into_iter().collect() }
+    }
+}
+
+impl Arrivals {
+    pub(super) fn add(&mut self, shipped: Rc<Shipped>) {
+        self.0.entry(first_run(&shipped.unit)).or_default().push(shipped);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    fn find(&self, unit: &Unit) -> Option<&Shipped> {
+        let known = self.0.get(&first_run(unit))?;
+        known.iter().find(|shipped| shipped.unit == *unit).map(|shipped| &**shipped)
+    }
+}
+
+fn first_run(unit: &Unit) -> (ActorId, u64) {
+    let first = unit.covers.first();
+    first.map_or((ActorId::from_bytes([0; 16]), 0), |run| (run.actor, run.upto))
+}
+
+fn holds(unit: &Unit, dot: &Dot) -> bool {
+    unit.covers.iter().any(|run| run.actor == dot.actor && run.after < dot.n && dot.n <= run.upto)
+}
+
+fn dots_of(unit: &Unit) -> impl Iterator<Item = Dot> + '_ {
+    let runs = unit.covers.iter();
+    runs.flat_map(|run| (run.after + 1..=run.upto).map(|n| Dot::new(run.actor, n)))
 }

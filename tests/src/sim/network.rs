@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use coppice_replication::{LinkId, Message};
+use coppice_replication::{LinkId, Message, RepairPart};
 
-use super::ledger::{PartAtHand, Visible};
+use super::ledger::{PartAtHand, Shipped, Visible};
 use super::world::{Event, World};
+use super::wrong::Wrong;
 
 /// One connection. Side 0 dialled.
 #[derive(Debug)]
@@ -39,11 +40,20 @@ pub(super) enum Doubling {
     Done,
 }
 
+/// What goes with a frame, of which the replicas know nothing.
+#[derive(Debug)]
+enum Beside {
+    Nothing,
+    /// With a part of a repair, what its snapshot has seen.
+    Snapshot(RepairPart, Rc<Visible>),
+    /// With a frame of deltas, its operations.
+    Operations(Rc<Shipped>),
+}
+
 #[derive(Debug)]
 struct Packet {
     frame: Vec<u8>,
-    /// Of a part of a repair: what its snapshot has seen.
-    visible: Option<Rc<Visible>>,
+    beside: Beside,
 }
 
 /// The link that a side of a connection knows it by.
@@ -60,7 +70,7 @@ const DELTA: u8 = 2;
 const REPAIR_PART: u8 = 7;
 
 impl World<'_> {
-    pub(super) fn dial(&mut self, from: usize, to: usize) -> Result<(), String> {
+    pub(super) fn dial(&mut self, from: usize, to: usize) -> Result<(), Wrong> {
         let id = self.next_connection;
         self.next_connection += 1;
         let connection = Connection {
@@ -85,7 +95,7 @@ impl World<'_> {
         self.round(from)
     }
 
-    pub(super) fn accept(&mut self, id: u64) -> Result<(), String> {
+    pub(super) fn accept(&mut self, id: u64) -> Result<(), Wrong> {
         let now_ms = self.now_ms;
         let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
         let to = connection.ends[1];
@@ -112,7 +122,7 @@ impl World<'_> {
     }
 
     pub(super) fn send(&mut self, from: usize, by: LinkId, frame: Vec<u8>) {
-        let visible = self.visible_of_part(from, by, &frame);
+        let beside = self.beside(from, by, &frame);
         let (id, side) = side_of(by);
         let now_ms = self.now_ms;
         let Some(connection) = self.connections.get_mut(&id) else { return };
@@ -127,28 +137,38 @@ impl World<'_> {
         };
         let due_ms = connection.last_due_ms[to].max(now_ms + delay_ms);
         connection.last_due_ms[to] = due_ms;
-        connection.towards[to].push_back(Packet { frame, visible });
+        connection.towards[to].push_back(Packet { frame, beside });
         self.totals.add("frames sent", 1);
         self.after(due_ms - now_ms, Event::Frame(id, to));
     }
 
-    /// What the snapshot that a repair is served from has seen: what the source
-    /// had seen when it sent the first part.
-    fn visible_of_part(&mut self, from: usize, by: LinkId, frame: &[u8]) -> Option<Rc<Visible>> {
-        if frame.first() != Some(&REPAIR_PART) {
-            return None;
+    /// What goes with a frame. A repair's snapshot has seen what its source had
+    /// seen when it sent the first part.
+    fn beside(&mut self, from: usize, by: LinkId, frame: &[u8]) -> Beside {
+        if !matches!(frame.first(), Some(&(DELTA | REPAIR_PART))) {
+            return Beside::Nothing;
         }
-        let Ok(Message::RepairPart(part)) = Message::decode(frame) else { return None };
         let replica = &mut self.replicas[from];
-        if part.range == 0 && part.from.is_none() {
-            let visible = Rc::new(replica.visible().clone());
-            replica.serving.insert(by, visible);
+        match Message::decode(frame) {
+            Ok(Message::Delta(delta)) => {
+                Beside::Operations(Rc::new(replica.recorded.live.ship(delta.unit)))
+            }
+            Ok(Message::RepairPart(part)) => {
+                if part.range == 0 && part.from.is_none() {
+                    let visible = Rc::new(replica.visible().clone());
+                    replica.serving.insert(by, visible);
+                }
+                match replica.serving.get(&by) {
+                    Some(visible) => Beside::Snapshot(part, Rc::clone(visible)),
+                    None => Beside::Nothing,
+                }
+            }
+            _ => Beside::Nothing,
         }
-        replica.serving.get(&by).cloned()
     }
 
     /// The next frame of a connection reaches a side.
-    pub(super) fn deliver(&mut self, id: u64, side: usize) -> Result<(), String> {
+    pub(super) fn deliver(&mut self, id: u64, side: usize) -> Result<(), Wrong> {
         let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
         let (from, to) = (connection.ends[1 - side], connection.ends[side]);
         if connection.sides[side] == Side::Opening || self.blocked.contains(&(from, to)) {
@@ -169,12 +189,14 @@ impl World<'_> {
         let replica = &mut self.replicas[to];
         let now = replica.now(now_ms);
         let by = link(id, side);
-        if let (Some(visible), Ok(Message::RepairPart(part))) =
-            (packet.visible, Message::decode(&packet.frame))
-        {
-            replica.parts.retain(|(known, _)| *known != by);
-            let (range, vector) = (part.range, part.vector);
-            replica.parts.push((by, PartAtHand { range, vector, visible }));
+        match packet.beside {
+            Beside::Nothing => {}
+            Beside::Operations(shipped) => replica.arrivals.add(shipped),
+            Beside::Snapshot(part, visible) => {
+                replica.parts.retain(|(known, _)| *known != by);
+                let (range, vector) = (part.range, part.vector);
+                replica.parts.push((by, PartAtHand { range, vector, visible }));
+            }
         }
         let Some(engine) = &mut replica.engine else { return Ok(()) };
         for _ in 0..times {
@@ -206,7 +228,7 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn link_down(&mut self, id: u64, side: usize) -> Result<(), String> {
+    pub(super) fn link_down(&mut self, id: u64, side: usize) -> Result<(), Wrong> {
         let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
         let (was, at) = (connection.sides[side], connection.ends[side]);
         connection.sides[side] = Side::Down;
@@ -256,7 +278,7 @@ impl World<'_> {
     }
 
     /// Dials the neighbours that `at` has no connection with.
-    pub(super) fn dial_neighbours(&mut self, at: usize) -> Result<(), String> {
+    pub(super) fn dial_neighbours(&mut self, at: usize) -> Result<(), Wrong> {
         let Some(place) = self.order.iter().position(|&known| known == at) else { return Ok(()) };
         for neighbour in self.plan.neighbours(place, self.order.len()) {
             let to = self.order[neighbour];

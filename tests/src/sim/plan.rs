@@ -2,7 +2,7 @@
 
 use coppice_agent::engine::{GroupDurability, GroupSettings};
 use coppice_crdt::CrdtType;
-use coppice_replication::{ReplicaSettings, WriteLimits};
+use coppice_replication::{FRAME_BYTES, ReplicaSettings, WriteLimits};
 
 use super::rng::Rng;
 
@@ -51,6 +51,8 @@ impl Plan {
             log_age_ms: rng.pick(&[3_000, 20_000, 3_600_000]),
             startup_wait_ms: 2_000,
             expects_peers: true,
+            // Small ones, so that any two units come apart.
+            frame_bytes: rng.pick(&[1, 100, 400, FRAME_BYTES]),
         };
         let limits = WriteLimits { objects: 1_000, elements: 100_000, value_bytes: 1 << 20 };
         Self {

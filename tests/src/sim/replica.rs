@@ -10,7 +10,8 @@ use coppice_agent::store::keys::Slot;
 use coppice_agent::store::memory::MemoryStore;
 use coppice_replication::{LinkId, Now};
 
-use super::ledger::{Ledger, OpNumber, PartAtHand, Predicted, Recorded, Visible};
+use super::ledger::{Arrivals, Inputs, Ledger, OpNumber, PartAtHand, Predicted, Recorded, Visible};
+use super::wrong::Wrong;
 
 /// Simulated wall time begins here.
 const EPOCH_MS: i64 = 1_700_000_000_000;
@@ -55,6 +56,7 @@ pub(super) struct Replica {
     /// What a served repair's snapshot has seen.
     pub(super) serving: BTreeMap<LinkId, Rc<Visible>>,
     pub(super) parts: Vec<(LinkId, PartAtHand)>,
+    pub(super) arrivals: Arrivals,
     pub(super) gone: bool,
 }
 
@@ -65,7 +67,7 @@ impl Beside {
     }
 
     /// Takes notice of what the store did: a commit, a sync, or both.
-    pub(super) fn follow(&mut self, unsynced: usize) -> Result<(), String> {
+    pub(super) fn follow(&mut self, unsynced: usize) -> Result<(), Wrong> {
         if unsynced == 0 {
             self.unsynced.clear();
             self.synced = Rc::clone(&self.live);
@@ -75,7 +77,7 @@ impl Beside {
         if unsynced == self.unsynced.len() {
             Ok(())
         } else {
-            Err(format!("{unsynced} commits unsynced, {} recorded", self.unsynced.len()))
+            Err(format!("{unsynced} commits unsynced, {} recorded", self.unsynced.len()).into())
         }
     }
 
@@ -108,6 +110,7 @@ impl Replica {
             copy: None,
             serving: BTreeMap::new(),
             parts: Vec::new(),
+            arrivals: Arrivals::default(),
             gone: false,
         }
     }
@@ -126,12 +129,13 @@ impl Replica {
     }
 
     /// Records what the last commit brought.
-    pub(super) fn observe(&mut self, ledger: &mut Ledger) -> Result<(), String> {
+    pub(super) fn observe(&mut self, ledger: &mut Ledger) -> Result<(), Wrong> {
         let Some(engine) = &self.engine else { return Ok(()) };
         let records = GroupRecords { store: engine.store(), slot: self.slot };
         let parts: Vec<PartAtHand> = self.parts.iter().map(|(_, part)| part.clone()).collect();
         let live = Rc::make_mut(&mut self.recorded.live);
-        let inputs = (&mut self.pending, &parts[..]);
+        let (pending, arrivals) = (&mut self.pending, &self.arrivals);
+        let inputs = Inputs { pending, arrivals, parts: &parts };
         ledger.observe(records, live, engine.opening().actor, inputs)?;
         self.recorded.follow(engine.store().unsynced())
     }

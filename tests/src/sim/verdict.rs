@@ -8,13 +8,14 @@ use coppice_crdt::{CrdtType, Element, Entries, EtagKey, query};
 use super::ledger::Visible;
 use super::model::Value;
 use super::world::World;
+use super::wrong::Wrong;
 
 /// Simulated time that healing may take.
 const PATIENCE_MS: u64 = 120_000;
 
 impl World<'_> {
     /// Waits until all replicas are equal, and judges them.
-    pub(super) fn settle(&mut self) -> Result<(), String> {
+    pub(super) fn settle(&mut self) -> Result<(), Wrong> {
         let held = self.held_somewhere();
         let begun_ms = self.now_ms;
         loop {
@@ -23,7 +24,8 @@ impl World<'_> {
                 break;
             }
             if self.now_ms - begun_ms > PATIENCE_MS {
-                return Err(format!("not equal after {PATIENCE_MS} ms: {}", self.differences()));
+                let text = format!("not equal after {PATIENCE_MS} ms: {}", self.differences());
+                return Err(Wrong::patience(text));
             }
         }
         self.totals.add("simulated seconds to heal", (self.now_ms - begun_ms) / 1_000);
@@ -72,37 +74,39 @@ impl World<'_> {
         self.order.iter().filter_map(one).collect()
     }
 
-    fn judge(&self, held: &Visible) -> Result<(), String> {
+    fn judge(&self, held: &Visible) -> Result<(), Wrong> {
         let first = self.order[0];
         let visible = self.replicas[first].visible();
         for (object, seen) in held.iter().enumerate() {
             if !seen.is_within(&visible[object]) {
-                return Err(format!("writes of object {object} are gone that some disk held"));
+                return Err(
+                    format!("writes of object {object} are gone that some disk held").into()
+                );
             }
         }
         for (number, recording) in self.ledger.recordings.iter().enumerate() {
             let there = self.ledger.is_seen(number, visible);
             if recording.acknowledged && !recording.excused && !there {
-                return Err(format!("operation {number} was acknowledged and is gone"));
+                return Err(format!("operation {number} was acknowledged and is gone").into());
             }
         }
         let digest = self.figures(first).map(|figures| figures.digest);
         let wall_ms = self.replicas[first].now(self.now_ms).wall_ms;
         for &at in &self.order {
             if self.replicas[at].visible() != visible {
-                return Err(format!("replicas {first} and {at} have seen different writes"));
+                return Err(format!("replicas {first} and {at} have seen different writes").into());
             }
             let figures = self.figures(at);
             if figures.as_ref().map(|figures| figures.digest) != digest {
-                return Err(format!("replicas {first} and {at} have different digests"));
+                return Err(format!("replicas {first} and {at} have different digests").into());
             }
             if figures.is_some_and(|figures| figures.counters.digest_mismatches > 0) {
-                return Err(format!("replica {at} met another digest under its vector"));
+                return Err(format!("replica {at} met another digest under its vector").into());
             }
             for object in 0..self.ledger.keys.len() {
                 self.check_value(at, object, wall_ms)?;
                 if self.etag(at, object)? != self.etag(first, object)? {
-                    return Err(format!("replicas {first} and {at} have different etags"));
+                    return Err(format!("replicas {first} and {at} have different etags").into());
                 }
             }
         }
@@ -110,7 +114,7 @@ impl World<'_> {
     }
 
     /// Holds an object against what it should be for what its replica has seen.
-    pub(super) fn check_value(&self, at: usize, object: usize, wall_ms: u64) -> Result<(), String> {
+    pub(super) fn check_value(&self, at: usize, object: usize, wall_ms: u64) -> Result<(), Wrong> {
         let seen = &self.replicas[at].visible()[object];
         let expected = self.ledger.model(object).value(seen, wall_ms);
         let found = self
@@ -118,10 +122,10 @@ impl World<'_> {
         if found == expected {
             return Ok(());
         }
-        Err(format!("object {object} at replica {at} is {found:?} instead of {expected:?}"))
+        Err(format!("object {object} at replica {at} is {found:?} instead of {expected:?}").into())
     }
 
-    fn etag(&self, at: usize, object: usize) -> Result<Option<u128>, String> {
+    fn etag(&self, at: usize, object: usize) -> Result<Option<u128>, Wrong> {
         self.with_object(at, object, |entries| {
             Ok(entries.header()?.filter(coppice_crdt::Header::exists).map(|header| header.etag))
         })
@@ -132,15 +136,17 @@ impl World<'_> {
         at: usize,
         object: usize,
         read: impl Fn(&dyn Entries<Error = QueryError>) -> Result<T, QueryError>,
-    ) -> Result<T, String> {
+    ) -> Result<T, Wrong> {
         let replica = &self.replicas[at];
-        let Some(engine) = &replica.engine else { return Err(format!("replica {at} is down")) };
+        let Some(engine) = &replica.engine else {
+            return Err(format!("replica {at} is down").into());
+        };
         let etag_key = EtagKey::new(self.plan.group_id);
         let reader = engine.store().reader();
         let group = StoredGroup { reader, slot: replica.slot, etag_key };
-        let view = group.view().map_err(|error| error.to_string())?;
+        let view = group.view().map_err(Wrong::core)?;
         let entries = view.entries(&self.ledger.keys[object]);
-        read(&*entries).map_err(|error| error.to_string())
+        read(&*entries).map_err(Wrong::core)
     }
 }
 

@@ -18,6 +18,7 @@ use super::replica::{Beside, Disk, Replica, SimEngine};
 use super::rng::Rng;
 use super::totals::Totals;
 use super::trace::Trace;
+use super::wrong::Wrong;
 
 /// How often time passes for a replica.
 const TICK_MS: u64 = 50;
@@ -132,7 +133,7 @@ impl<'a> World<'a> {
     }
 
     /// Runs until all is written, all is healed, and all replicas are equal.
-    pub(super) fn run(&mut self) -> Result<(), String> {
+    pub(super) fn run(&mut self) -> Result<(), Wrong> {
         let (busy_ms, operations) = (self.plan.busy_ms, self.plan.operations);
         loop {
             self.run_until(self.now_ms + 100)?;
@@ -141,14 +142,14 @@ impl<'a> World<'a> {
                 break;
             }
             if self.now_ms > 20 * busy_ms {
-                return Err("writes or faults do not come to an end".to_owned());
+                return Err("writes or faults do not come to an end".into());
             }
         }
         self.heal()?;
         self.settle()
     }
 
-    pub(super) fn run_until(&mut self, until_ms: u64) -> Result<(), String> {
+    pub(super) fn run_until(&mut self, until_ms: u64) -> Result<(), Wrong> {
         while let Some(&Reverse((at_ms, _, event))) = self.events.peek() {
             if at_ms > until_ms {
                 break;
@@ -161,7 +162,7 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    fn happens(&mut self, event: Event) -> Result<(), String> {
+    fn happens(&mut self, event: Event) -> Result<(), Wrong> {
         match event {
             Event::Frame(id, side) => self.deliver(id, side),
             Event::Accept(id) => self.accept(id),
@@ -202,7 +203,7 @@ impl<'a> World<'a> {
         self.replicas[at].is_up() && self.replicas[at].life == life
     }
 
-    fn tick(&mut self, at: usize) -> Result<(), String> {
+    fn tick(&mut self, at: usize) -> Result<(), Wrong> {
         let now_ms = self.now_ms;
         // A purge is no request's: what was submitted is committed before.
         self.round(at)?;
@@ -216,7 +217,7 @@ impl<'a> World<'a> {
     }
 
     /// Clients write to one replica and read from it what they should.
-    fn request(&mut self) -> Result<(), String> {
+    fn request(&mut self) -> Result<(), Wrong> {
         if self.submitted >= self.plan.operations {
             return Ok(());
         }
@@ -240,7 +241,7 @@ impl<'a> World<'a> {
 
     /// Mostly one operation, sometimes several that share a commit, sometimes a
     /// batch.
-    fn write(&mut self, at: usize) -> Result<(), String> {
+    fn write(&mut self, at: usize) -> Result<(), Wrong> {
         let requests = if self.rng.percent(15) { self.rng.between(2, 4) } else { 1 };
         let mut visible = self.replicas[at].visible().clone();
         for _ in 0..requests {
@@ -291,7 +292,7 @@ impl<'a> World<'a> {
     }
 
     /// Commits what came in, and lets its effects out, until nothing waits.
-    pub(super) fn round(&mut self, at: usize) -> Result<(), String> {
+    pub(super) fn round(&mut self, at: usize) -> Result<(), Wrong> {
         loop {
             if self.crashes_here(at)? {
                 return Ok(());
@@ -302,9 +303,11 @@ impl<'a> World<'a> {
                 return self.store_failed(at);
             }
             let replica = &mut self.replicas[at];
-            replica.observe(&mut self.ledger).map_err(|error| format!("replica {at}: {error}"))?;
+            replica
+                .observe(&mut self.ledger)
+                .map_err(|wrong| wrong.at(format_args!("replica {at}")))?;
             if !replica.pending.is_empty() {
-                return Err(format!("replica {at}: a write was not committed as foretold"));
+                return Err(format!("replica {at}: a write was not committed as foretold").into());
             }
             if self.effects(at)? {
                 return Ok(());
@@ -317,7 +320,7 @@ impl<'a> World<'a> {
     }
 
     /// Lets effects out. Returns whether the replica went down meanwhile.
-    fn effects(&mut self, at: usize) -> Result<bool, String> {
+    fn effects(&mut self, at: usize) -> Result<bool, Wrong> {
         loop {
             if self.crashes_here(at)? {
                 return Ok(true);
@@ -341,7 +344,7 @@ impl<'a> World<'a> {
                     self.note(at, reason.label(), (id, 0));
                     let polite = matches!(reason, CloseReason::Duplicate { .. });
                     if !polite && !self.was_doubled(id) {
-                        return Err(format!("replica {at} closes a link: {reason:?}"));
+                        return Err(Wrong::core(format!("replica {at} closes a link: {reason:?}")));
                     }
                     self.closed_by(id, side, false);
                 }
@@ -355,21 +358,23 @@ impl<'a> World<'a> {
         at: usize,
         ticket: usize,
         answer: Result<WriteAnswer, SubmitError>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Wrong> {
         let request = &self.requests[ticket];
         let got = match answer {
             Ok(_) => Ok(()),
             Err(SubmitError::Refused { refusal, .. }) => Err(refusal.status()),
-            Err(error) => return Err(format!("request {ticket} at replica {at}: {error}")),
+            Err(error) => {
+                return Err(Wrong::core(format!("request {ticket} at replica {at}: {error}")));
+            }
         };
         if got != request.expected {
             let expected = request.expected;
-            return Err(format!("request {ticket} at {at}: {got:?} instead of {expected:?}"));
+            return Err(format!("request {ticket} at {at}: {got:?} instead of {expected:?}").into());
         }
         for &number in &request.operations {
             let replica = &mut self.replicas[at];
             if !self.ledger.is_seen(number, replica.visible()) {
-                return Err(format!("replica {at} answers {number} before its commit"));
+                return Err(format!("replica {at} answers {number} before its commit").into());
             }
             self.ledger.recordings[number].acknowledged = true;
             replica.promised.push((number, self.now_ms));

@@ -190,7 +190,8 @@ impl World {
             .take(records)
             .map(|(&seq, record)| (seq, record.clone()))
             .collect();
-        let rule = RelayRule { own: OWN, now_ms: self.now_ms, hold_ms: HOLD_MS };
+        let rule =
+            RelayRule { own: OWN, now_ms: self.now_ms, hold_ms: HOLD_MS, frame_bytes: FRAME_BYTES };
         if let Some(delta) = self.progress.next_frame(&records, rule) {
             let base = reckon(&mut self.reckoned, &delta);
             assert_eq!(self.reckoned, self.progress.frame_end, "both ends reckon alike");

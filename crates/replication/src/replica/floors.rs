@@ -18,7 +18,8 @@
 
 use std::collections::BTreeMap;
 
-use coppice_crdt::{ActorId, Entry, VersionVector};
+use coppice_crdt::mutant::{self, Mutant};
+use coppice_crdt::{ActorId, Amounts, Cell, Entry, VersionVector};
 
 use super::Replica;
 use crate::record::{DeadCell, RecordKey, RecordWrite, encode_entry};
@@ -126,7 +127,12 @@ impl Replica {
     pub fn drop_dead_cell(&mut self, cell: &DeadCell, died: &Entry) -> Result<(), Missing> {
         let key = &cell.object.key;
         let old = self.set.entry(key, &cell.name)?;
-        if let (Some(Entry::Cells(cells)), Entry::Cells(died)) = (old.clone(), died) {
+        if let (Some(Entry::Cells(mut cells)), Entry::Cells(died)) = (old.clone(), died) {
+            if mutant::is(Mutant::FloorDroppedAlive) {
+                let again = |alive: &&mut Cell| alive.birth == cell.birth && alive.is_live();
+                let alive = cells.iter_mut().filter(again);
+                alive.for_each(|alive| alive.floor = Amounts::default());
+            }
             let new = without_dead(cells, |dead| dead.birth == cell.birth && died.contains(dead));
             let savepoint = self.set.savepoint();
             if let Err(missing) = self.set.replace_entry(key, &cell.name, old.as_ref(), new) {

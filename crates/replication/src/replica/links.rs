@@ -203,6 +203,7 @@ impl Replica {
             self.close(other, CloseReason::Duplicate { kept: link });
         }
         self.start.heard_anyone = true;
+        let hello = self.members.reported(hello);
         let member = Member {
             store: hello.store,
             opening_number: hello.opening_number,

@@ -13,6 +13,7 @@
 //! may have seen. `tests/model_repair.rs` checks these rules and what breaks
 //! without them.
 
+use coppice_crdt::mutant::{self, Mutant};
 use coppice_crdt::{Entry, EntryKey, EntryRange, VersionVector};
 
 use super::{Now, Replica};
@@ -256,6 +257,9 @@ impl Replica {
         }
         let end = local.reached.clone().or_else(|| part.to.clone());
         self.credit(part.range, (part.from.as_ref(), end.as_ref()), &part.vector);
+        if mutant::is(Mutant::AbsenceOutsideRange) {
+            self.seen[0].1.join(&part.vector);
+        }
         self.save_repair();
         if let Some(session) = &mut self.repairing.session {
             session.local = None;
@@ -289,6 +293,7 @@ impl Replica {
             .objects
             .iter()
             .flat_map(|(key, names)| names.iter().map(move |name| ((key, name), None)))
+            .filter(|_| !mutant::is(Mutant::RemovalLostWhileAway))
             .collect();
         for (key, entries) in &part.objects {
             for (name, entry) in entries {
@@ -306,6 +311,8 @@ impl Replica {
             let contexts = seen.as_ref().map_or(&[][..], |(_, contexts)| contexts);
             let found = contexts.iter().find(|(range, _)| range.contains(name.as_bytes()));
             let Some((_, context)) = found else { continue };
+            let context =
+                if mutant::is(Mutant::LocalRemovalComesBack) { self.seen() } else { context };
             let ours = self.set.entry(key, name)?;
             let joined =
                 Entry::join(owner_of(name), (ours.as_ref(), context), (theirs, &part.vector));

@@ -1,5 +1,6 @@
 //! Local writes.
 
+use coppice_crdt::mutant::{self, Mutant};
 use coppice_crdt::{
     CrdtType, Dot, EntryKey, EntryRange, HybridTimestamp, ObjectDelta, Operation, OperationContext,
     Outcome, Part, Refusal, VersionVector, apply,
@@ -64,6 +65,9 @@ impl Replica {
         now: Now,
     ) -> Result<Result<Vec<Outcome>, SubmitRefusal>, Missing> {
         self.require_points(submission.operations)?;
+        if mutant::is(Mutant::BatchSplit) && submission.operations.len() > 1 {
+            return self.submit_in_two(submission, now);
+        }
         let savepoint = self.set.savepoint();
         let before = (submission.operations.len() > 1).then(|| self.seen().clone());
         let first = self.seen().get(&self.identity.opening);
@@ -84,6 +88,32 @@ impl Replica {
             self.head_due |= cover.after == 0;
             self.raise_seen(&unit);
             self.pending.push(LogItem::Unit(unit));
+        }
+        Ok(Ok(outcomes))
+    }
+
+    /// What [`Mutant::BatchSplit`] does: two units, of which a peer may get one
+    /// before the other.
+    fn submit_in_two(
+        &mut self,
+        submission: Submission<'_>,
+        now: Now,
+    ) -> Result<Result<Vec<Outcome>, SubmitRefusal>, Missing> {
+        let (savepoint, before) = (self.set.savepoint(), self.seen().clone());
+        let first = before.get(&self.identity.opening);
+        let done = self.run_operations(submission, now, first);
+        self.set.rollback(savepoint);
+        self.seen[0].1 = before;
+        if let Err(refusal) = done? {
+            return Ok(Err(refusal));
+        }
+        let mut outcomes = Vec::new();
+        for operation in submission.operations {
+            let operations = std::slice::from_ref(operation);
+            match self.submit(Submission { operations, ..submission }, now)? {
+                Ok(outcome) => outcomes.extend(outcome),
+                Err(refusal) => return Ok(Err(refusal)),
+            }
         }
         Ok(Ok(outcomes))
     }
@@ -194,6 +224,12 @@ impl Replica {
     pub fn purge(&mut self, key: &ObjectKey, deadline_ms: u64, now: Now) -> Result<bool, Missing> {
         if !self.is_purger(key, deadline_ms, now)? {
             return Ok(false);
+        }
+        if mutant::is(Mutant::PurgeWithoutDot) {
+            let name = EntryKey::of_object(Part::Value);
+            let old = self.set.entry(key, &name)?;
+            self.set.replace_entry(key, &name, old.as_ref(), None)?;
+            return Ok(true);
         }
         let operations = [(key.clone(), Operation::Purge)];
         let limits = WriteLimits { objects: u64::MAX, elements: u64::MAX, value_bytes: u64::MAX };

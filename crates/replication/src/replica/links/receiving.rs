@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use coppice_crdt::mutant::{self, Mutant};
 use coppice_crdt::{EntryDelta, VersionVector};
 
 use crate::effect::{CloseReason, LinkId};
@@ -63,7 +64,7 @@ impl Replica {
         }
         let received = &mut self.counters.deltas_received;
         *received = received.saturating_add(writes);
-        if base.is_covered_by(self.seen()) {
+        if is_next(&delta.unit, &base, self.seen()) {
             self.inbox.push_back((link, delta.unit, base));
         } else {
             let since_ms = now.steady_ms;
@@ -109,7 +110,7 @@ impl Replica {
         let Some((link, unit, base)) = self.inbox.pop_front() else {
             return Ok(self.merge_part(now)? || self.sweep()?);
         };
-        if !base.is_covered_by(self.seen()) {
+        if !is_next(&unit, &base, self.seen()) {
             let bytes = 64 * unit.objects.len();
             self.keep_waiting(Waiting { link, base, unit, bytes, since_ms: now.steady_ms });
             return Ok(true);
@@ -173,7 +174,7 @@ impl Replica {
         }
         let mut still = VecDeque::new();
         while let Some(waiting) = self.waiting.pop_front() {
-            if waiting.base.is_covered_by(&self.seen[0].1) {
+            if is_next(&waiting.unit, &waiting.base, &self.seen[0].1) {
                 self.waiting_bytes -= waiting.bytes;
                 self.inbox.push_back((waiting.link, waiting.unit, waiting.base));
             } else {
@@ -206,4 +207,15 @@ impl Replica {
         self.waiting_bytes = self.waiting.iter().map(|waiting| waiting.bytes).sum();
         self.send(id, &Message::Want(want));
     }
+}
+
+/// Whether all that a unit may have seen is `here`.
+fn is_next(unit: &Unit, base: &VersionVector, here: &VersionVector) -> bool {
+    if mutant::is(Mutant::DeltaOverGap) {
+        return true;
+    }
+    if mutant::is(Mutant::CausalPerOrigin) {
+        return unit.covers.iter().all(|cover| cover.after <= here.get(&cover.actor));
+    }
+    base.is_covered_by(here)
 }

@@ -126,7 +126,7 @@ impl Replica {
 
     /// Links that have something to send, and the log record each wants next.
     /// For each, the owner reads records from there on (at most about
-    /// [`crate::FRAME_BYTES`], at least one) and calls [`Replica::supply_records`];
+    /// [`crate::ReplicaSettings::frame_bytes`], at least one) and calls [`Replica::supply_records`];
     /// it asks again until nothing is wanted. A link whose queue is full is left out.
     #[must_use]
     pub fn wanted_records(&self) -> Vec<(LinkId, u64)> {
@@ -140,7 +140,12 @@ impl Replica {
     /// The records a link wanted, in order.
     pub fn supply_records(&mut self, id: LinkId, records: &[(u64, LogRecord)], now: Now) {
         let own = self.identity.opening;
-        let rule = RelayRule { own, now_ms: now.steady_ms, hold_ms: self.settings.interval_ms };
+        let rule = RelayRule {
+            own,
+            now_ms: now.steady_ms,
+            hold_ms: self.settings.interval_ms,
+            frame_bytes: self.settings.frame_bytes,
+        };
         let Some((progress, _)) = self.progress(id) else { return };
         let frame = progress.next_frame(records, rule);
         match frame {

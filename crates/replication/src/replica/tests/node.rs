@@ -26,6 +26,7 @@ const SETTINGS: ReplicaSettings = ReplicaSettings {
     log_age_ms: 3_600_000,
     startup_wait_ms: 0,
     expects_peers: true,
+    frame_bytes: crate::FRAME_BYTES,
 };
 
 type Records = BTreeMap<RecordKey, Vec<u8>>;
