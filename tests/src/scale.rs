@@ -158,6 +158,7 @@ impl<'a> Run<'a> {
         self.step("page through the set", |run| run.page(SET, true))?;
         self.step("page through the objects", |run| run.page(OBJECTS, false))?;
         self.step("clear the set", Self::clear)?;
+        self.step("add to it and read it", Self::begin_again)?;
         Ok(Report {
             plan: self.plan,
             confined: self.confined.as_ref().map(Cgroup::version).map_err(Clone::clone),
@@ -248,7 +249,7 @@ impl<'a> Run<'a> {
         Ok(self.interrupt.check()?)
     }
 
-    /// Empty at once, and of use at once.
+    /// Empty at once.
     fn clear(&mut self) -> Result<(), Cause> {
         done(&self.client.send_json("POST", SET, &json!({"op": "clear"}))?)?;
         let size = self.size()?;
@@ -256,6 +257,11 @@ impl<'a> Run<'a> {
         if size != 0 || page["value"] != json!([]) {
             return Err(Cause::Wrong(format!("{size} elements are left by a clear: {page}")));
         }
+        Ok(())
+    }
+
+    /// Of use at once.
+    fn begin_again(&mut self) -> Result<(), Cause> {
         done(&self.client.send_json("POST", SET, &json!({"op": "add", "element": "new"}))?)?;
         let page = done(&self.client.get(&format!("{SET}?limit=1000"))?)?;
         let left = done(&self.client.get(&member(&element(1)))?)?;
