@@ -1,9 +1,10 @@
 //! What the writer tells Prometheus.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use coppice_crdt::VersionVector;
 use coppice_replication::Counters;
 use prometheus::core::Collector;
 use prometheus::{
@@ -37,9 +38,15 @@ pub struct WriterMetrics {
     /// 1 while the store is failed and writes are refused.
     pub(super) stopped: IntGauge,
     last: Arc<Mutex<BTreeMap<String, Counters>>>,
-    behind: Arc<Mutex<BTreeMap<[String; 2], u64>>>,
-    /// The peers that are shown by name, by group.
-    shown: Arc<Mutex<BTreeMap<String, BTreeSet<String>>>>,
+    behind: Arc<Mutex<BTreeMap<String, BTreeMap<String, Behind>>>>,
+}
+
+/// What one peer was last found to lack.
+#[derive(Debug)]
+struct Behind {
+    /// What was here.
+    target: VersionVector,
+    since_ms: u64,
 }
 
 impl WriterMetrics {
@@ -130,7 +137,6 @@ impl WriterMetrics {
             stopped: registered(registry, stopped)?,
             last: Arc::default(),
             behind: Arc::default(),
-            shown: Arc::default(),
         })
     }
 
@@ -154,55 +160,72 @@ impl WriterMetrics {
         gauge(&self.peers, &[group, "connected"], linked as u64);
         gauge(&self.peers, &[group, "disconnected"], (met - linked) as u64);
         gauge(&self.peers, &[group, "indirect"], (figures.members.len() - met) as u64);
-        self.forget_others(group, direct.clone().map(|view| &*view.member.name).collect());
+        self.keep_peers(group, &direct.clone().map(|view| &*view.member.name).collect());
         for view in direct {
             let labels = [group, &*view.member.name];
             gauge(&self.lag_deltas, &labels, view.lag_deltas);
+            self.lag(labels, (&figures.vector, &view.member.seen), now_ms);
             #[expect(clippy::cast_precision_loss, reason = "a skew of years is still exact enough")]
             let skew = view.member.skew_ms as f64 / 1e3;
             self.skew_seconds.with_label_values(&labels).set(skew);
-            self.lag(labels, view.lag_deltas, now_ms);
         }
         self.count(group, &figures.counters);
     }
 
-    /// Takes away what is shown of peers by name, but for `peers`: whoever comes
-    /// and goes, there are no more names than members that had a link here.
-    fn forget_others(&self, group: &str, peers: BTreeSet<&str>) {
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let shown = shown.entry(group.to_owned()).or_default();
-        shown.retain(|name| {
-            let stays = peers.contains(&**name);
+    /// For how long a peer has lacked something that was here; 0 for one that has
+    /// everything. A peer that keeps up with steady writes always lacks the
+    /// latest, so it is the same writes that are looked for each time.
+    fn lag(
+        &self,
+        labels: [&str; 2],
+        (here, theirs): (&VersionVector, &VersionVector),
+        now_ms: u64,
+    ) {
+        let [group, peer] = labels;
+        let mut behind = self.behind();
+        let peers = behind.entry(group.to_owned()).or_default();
+        let known = peers.get(peer).filter(|known| !known.target.is_covered_by(theirs));
+        let since_ms = known.map_or(now_ms, |known| known.since_ms);
+        if known.is_none() {
+            peers.insert(peer.to_owned(), Behind { target: here.clone(), since_ms });
+        }
+        let seconds = Duration::from_millis(now_ms.saturating_sub(since_ms)).as_secs_f64();
+        self.lag_seconds.with_label_values(&labels).set(seconds);
+    }
+
+    /// Shows these peers of a group, and no others any more.
+    fn keep_peers(&self, group: &str, names: &BTreeSet<&str>) {
+        let mut behind = self.behind();
+        let Some(peers) = behind.get_mut(group) else { return };
+        peers.retain(|peer, _| {
+            let stays = names.contains(peer.as_str());
             if !stays {
-                let labels = [group, &**name];
-                // Each was set when the name was noted.
-                let _ = self.lag_deltas.remove_label_values(&labels);
-                let _ = self.lag_seconds.remove_label_values(&labels);
-                let _ = self.skew_seconds.remove_label_values(&labels);
-                let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
-                behind.remove(&labels.map(str::to_owned));
+                // It may not have been shown by each of them.
+                let _ = self.lag_deltas.remove_label_values(&[group, peer]);
+                let _ = self.lag_seconds.remove_label_values(&[group, peer]);
+                let _ = self.skew_seconds.remove_label_values(&[group, peer]);
             }
             stays
         });
-        for name in peers {
-            if !shown.contains(name) {
-                shown.insert(name.to_owned());
-            }
+    }
+
+    /// Shows no figures of a group that is no longer served; what was counted
+    /// stays.
+    pub(super) fn forget(&self, group: &str) {
+        self.keep_peers(group, &BTreeSet::new());
+        let alone: [(&IntGaugeVec, &[&str]); 3] =
+            [(&self.objects, &[]), (&self.log_bytes, &[]), (&self.actors, &["listed"])];
+        let by_state = ["connected", "disconnected", "indirect"].map(|state| (&self.peers, state));
+        for (gauges, more) in alone {
+            let _ = gauges.remove_label_values(&[&[group], more].concat());
+        }
+        for (gauges, state) in by_state {
+            let _ = gauges.remove_label_values(&[group, state]);
         }
     }
 
-    /// For how long a peer has lacked something; 0 for one that has everything.
-    fn lag(&self, labels: [&str; 2], deltas: u64, now_ms: u64) {
-        let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = labels.map(str::to_owned);
-        let mut seconds = 0.0;
-        if deltas == 0 {
-            behind.remove(&key);
-        } else {
-            let since_ms = *behind.entry(key).or_insert(now_ms);
-            seconds = Duration::from_millis(now_ms.saturating_sub(since_ms)).as_secs_f64();
-        }
-        self.lag_seconds.with_label_values(&labels).set(seconds);
+    fn behind(&self) -> MutexGuard<'_, BTreeMap<String, BTreeMap<String, Behind>>> {
+        self.behind.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds what was counted since the last call; a replica opened anew counts
@@ -238,4 +261,52 @@ fn registered<M: Collector + Clone + 'static>(
     let metric = made?;
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
+}
+
+#[cfg(test)]
+mod tests {
+    use coppice_crdt::ActorId;
+
+    use super::*;
+
+    const ANN: ActorId = ActorId::from_bytes([1; 16]);
+
+    fn upto(n: u64) -> VersionVector {
+        [(ANN, n)].into_iter().collect()
+    }
+
+    #[test]
+    fn a_peer_that_keeps_up_with_steady_writes_does_not_lag_more_and_more() {
+        let metrics = WriterMetrics::register(&Registry::new()).unwrap();
+        let lag = |here, theirs, now_ms| {
+            metrics.lag(["g", "b"], (&upto(here), &upto(theirs)), now_ms);
+            metrics.lag_seconds.with_label_values(&["g", "b"]).get()
+        };
+        for round in 0..100 {
+            let seconds = lag(10 * round + 10, 10 * round, 100 * round);
+            assert!(seconds <= 0.1, "it lacks only the latest: {seconds} s in round {round}");
+        }
+        assert!(lag(2_000, 995, 10_000) < 0.2);
+        assert!(lag(3_000, 995, 70_000) > 59.0, "it has taken nothing for a minute");
+        assert!(lag(3_000, 3_000, 70_050) < f64::EPSILON, "it has everything");
+    }
+
+    #[test]
+    fn what_is_gone_is_not_shown() {
+        let registry = Registry::new();
+        let metrics = WriterMetrics::register(&registry).unwrap();
+        for peer in ["b", "c"] {
+            metrics.lag(["g", peer], (&upto(1), &upto(0)), 0);
+        }
+        metrics.objects.with_label_values(&["g"]).set(1);
+        let shown = |name: &str| {
+            let families = registry.gather();
+            let family = families.iter().find(|family| family.name() == name);
+            family.map_or(0, |family| family.get_metric().len())
+        };
+        metrics.keep_peers("g", &["b"].into());
+        assert_eq!(shown("coppice_peer_lag_seconds"), 1, "c is no member any more");
+        metrics.forget("g");
+        assert_eq!((shown("coppice_peer_lag_seconds"), shown("coppice_objects")), (0, 0));
+    }
 }

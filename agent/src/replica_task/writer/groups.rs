@@ -49,7 +49,9 @@ impl<S: Store> Writer<S> {
 
     pub(super) fn drop_group(&mut self, engine: &mut Engine<S, Answer>, slot: Slot) {
         engine.remove_group(slot);
-        self.served.remove(&slot);
+        if let Some(served) = self.served.remove(&slot) {
+            self.metrics.forget(&served.spec.name);
+        }
         let gone = self.links.extract_if(.., |_, link| link.slot == slot);
         gone.for_each(|(_, link)| link.outbound.close(CloseReason::Removed));
     }
