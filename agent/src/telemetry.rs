@@ -4,7 +4,8 @@
 //! are bounded: route templates, methods, status codes, never a key or a name
 //! that a client chose.
 
-use std::io;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal as _};
 
 use coppice_api::{LogFormat, LogLevel};
 use prometheus::{
@@ -28,12 +29,20 @@ pub struct LogsAlreadySetUp(#[source] Box<dyn std::error::Error + Send + Sync>);
 ///
 /// [`LogsAlreadySetUp`] on a second call; the first one stays in force.
 pub fn init_logs(level: LogLevel, format: LogFormat) -> Result<(), LogsAlreadySetUp> {
-    let builder = tracing_subscriber::fmt().with_max_level(filter(level)).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(filter(level))
+        .with_ansi(shows_colours(io::stderr().is_terminal(), std::env::var_os("NO_COLOR")))
+        .with_writer(io::stderr);
     match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     }
     .map_err(LogsAlreadySetUp)
+}
+
+/// Whether text is coloured: for a person who does not object (no-color.org).
+fn shows_colours(is_terminal: bool, no_color: Option<OsString>) -> bool {
+    is_terminal && no_color.is_none_or(|set| set.is_empty())
 }
 
 const fn filter(level: LogLevel) -> LevelFilter {
@@ -149,6 +158,14 @@ impl ConfigMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_people_see_colours() {
+        assert!(shows_colours(true, None));
+        assert!(shows_colours(true, Some(OsString::new())), "an empty variable says nothing");
+        assert!(!shows_colours(true, Some("1".into())));
+        assert!(!shows_colours(false, None), "a file is no terminal");
+    }
 
     #[test]
     fn metrics_are_shown_under_the_names_that_the_reference_gives() {
