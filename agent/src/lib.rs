@@ -10,6 +10,7 @@
 //! What a write means is `coppice_crdt`'s; what peers say to each other is
 //! `coppice_replication`'s. `run` is the only place that wires things together.
 
+mod acceptor;
 pub mod args;
 pub mod cli;
 pub mod clock;

@@ -2,29 +2,30 @@
 //! first bytes.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::http::Request;
 use axum::response::Response;
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
 
-/// How long a client may take to send a request's head, or keep a connection idle
-/// that has not sent one.
-const HEAD_PATIENCE: Duration = Duration::from_mins(1);
+use crate::acceptor::{Accepted, Acceptor};
 
-/// How long to wait when the system gives no more connections (no descriptors).
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// A connection on which no request is open or came for so long, looked at that
+/// often, is ended: one that sends its request's head that slowly too.
+const IDLE_PATIENCE: Duration = Duration::from_mins(1);
 
 /// What one port may use.
 #[derive(Clone, Copy, Debug)]
@@ -76,48 +77,28 @@ impl Server {
         F: Fn(Request<Body>) -> A + Clone + Send + Sync + 'static,
         A: Future<Output = Response> + Send + 'static,
     {
-        let slots = Arc::new(Semaphore::new(self.limits.connections));
+        let acceptor = Acceptor::new(self.listener, self.limits.connections);
         let mut connections = JoinSet::new();
         loop {
-            let accepted = tokio::select! {
+            let Accepted { stream, place, .. } = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 Some(_) = connections.join_next() => continue,
-                accepted = accept(&self.listener, &slots) => accepted,
+                accepted = acceptor.accept() => accepted,
             };
-            match accepted {
-                Ok((stream, slot)) => {
-                    let local = (self.marks_local && is_local(&stream)).then_some(LocalClient);
-                    let connection = serve(stream, local, answer.clone(), shutdown.clone());
-                    connections.spawn(async move {
-                        connection.await;
-                        drop(slot);
-                    });
-                }
-                Err(error) => {
-                    warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_BACKOFF).await;
-                }
-            }
+            let local = (self.marks_local && is_local(&stream)).then_some(LocalClient);
+            let connection = serve(stream, local, answer.clone(), shutdown.clone());
+            connections.spawn(async move {
+                connection.await;
+                drop(place);
+            });
         }
-        drop(self.listener);
+        drop(acceptor);
         let ended = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(self.limits.grace, ended).await.is_err() {
             debug!("connections were cut off at the end of the grace period");
         }
     }
-}
-
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    // The semaphore is never closed.
-    let slot = slots.clone().acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    // An answer is one small write: waiting to fill a segment only delays it.
-    stream.set_nodelay(true)?;
-    Ok((stream, slot))
 }
 
 fn is_local(stream: &TcpStream) -> bool {
@@ -128,28 +109,34 @@ fn is_local(stream: &TcpStream) -> bool {
 
 /// Serves one connection until either side ends it; on `shutdown`, until the
 /// requests on it are answered.
-async fn serve<F, A>(
-    stream: TcpStream,
+async fn serve<I, F, A>(
+    stream: I,
     local: Option<LocalClient>,
     answer: F,
     shutdown: CancellationToken,
 ) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Fn(Request<Body>) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Response> + Send + 'static,
 {
+    let activity = Activity::default();
+    let begun = activity.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
+        let open = begun.begin();
         if let Some(local) = local {
             request.extensions_mut().insert(local);
         }
         let answered = answer(request.map(Body::new));
-        async move { Ok::<_, Infallible>(answered.await) }
+        async move { Ok::<_, Infallible>(answered.await.map(|body| OpenBody { body, _open: open })) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
+    // Its own time-out for heads would arm a timer for each request.
+    builder.http1().header_read_timeout(None::<Duration>);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = activity.idle() => return debug!("an idle connection was ended"),
         () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -157,5 +144,137 @@ async fn serve<F, A>(
     };
     if let Err(error) = ended {
         debug!(error, "a connection ended early");
+    }
+}
+
+/// The requests on one connection.
+#[derive(Clone, Debug, Default)]
+struct Activity(Arc<Requests>);
+
+#[derive(Debug, Default)]
+struct Requests {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+/// A request whose answer is not sent whole.
+#[derive(Debug)]
+struct OpenRequest(Arc<Requests>);
+
+impl Activity {
+    fn begin(&self) -> OpenRequest {
+        self.0.begun.fetch_add(1, Ordering::Relaxed);
+        OpenRequest(Arc::clone(&self.0))
+    }
+
+    /// Waits until no request was open or came between two looks.
+    async fn idle(&self) {
+        let mut looks = tokio::time::interval(IDLE_PATIENCE);
+        looks.tick().await;
+        let mut seen = self.0.begun.load(Ordering::Relaxed);
+        loop {
+            looks.tick().await;
+            let begun = self.0.begun.load(Ordering::Relaxed);
+            if begun == seen && self.0.ended.load(Ordering::Relaxed) == begun {
+                return;
+            }
+            seen = begun;
+        }
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The body of an answer, which keeps its request open until it is sent.
+#[derive(Debug)]
+struct OpenBody {
+    body: Body,
+    _open: OpenRequest,
+}
+
+impl HttpBody for OpenBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    const HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    /// A connection whose requests are answered after `took`.
+    fn connection(took: Duration) -> (DuplexStream, impl Future<Output = ()>) {
+        let (client, served) = duplex(4096);
+        let answer = move |_| async move {
+            sleep(took).await;
+            Response::new(Body::from("done"))
+        };
+        (client, serve(served, None, answer, CancellationToken::new()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_says_nothing_is_ended() {
+        for said in [&b""[..], b"GET / HTT", b"PRI * HTTP/2.0\r\n"] {
+            let (mut client, served) = connection(Duration::ZERO);
+            client.write_all(said).await.unwrap();
+            let began = Instant::now();
+            served.await;
+            assert!(began.elapsed() <= 2 * IDLE_PATIENCE, "{said:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_kept_while_it_is_used() {
+        let (mut client, served) = connection(Duration::from_secs(1));
+        let use_it = async {
+            let mut answer = [0; 4096];
+            for _ in 0..10 {
+                client.write_all(HEAD).await.unwrap();
+                assert!(client.read(&mut answer).await.unwrap() > 0, "it is kept");
+                sleep(IDLE_PATIENCE.mul_f32(0.9)).await;
+            }
+            let quiet = Instant::now();
+            while client.read(&mut answer).await.unwrap() > 0 {}
+            quiet.elapsed()
+        };
+        let ((), quiet) = tokio::join!(served, use_it);
+        assert!(quiet <= 2 * IDLE_PATIENCE, "and ended when it no longer is");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_answer_is_waited_for() {
+        let (mut client, served) = connection(IDLE_PATIENCE * 10);
+        let ask = async {
+            client.write_all(HEAD).await.unwrap();
+            let mut answer = [0; 4096];
+            let got = client.read(&mut answer).await.unwrap();
+            drop(client);
+            String::from_utf8_lossy(&answer[..got]).into_owned()
+        };
+        let ((), answer) = tokio::join!(served, ask);
+        assert!(answer.ends_with("done"), "{answer}");
     }
 }

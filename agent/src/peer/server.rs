@@ -14,8 +14,8 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::sync::watch;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::connection::{
@@ -27,12 +27,10 @@ use super::outbound_body::OutboundBody;
 use super::shared::{OnTracker, Shared};
 use super::tls::{self, Proof};
 use super::{CloseReason, GroupName};
+use crate::acceptor::{self, Acceptor};
 
 /// What stands before the group's name in the path of a link.
 pub(super) const GROUP_PATH: &str = "/v1/peer/groups/";
-
-/// After a failure to accept, which is mostly a lack of file descriptors.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// The longest list of headers, in bytes, of a request.
 const HEADER_BYTES: u32 = 8 * 1024;
@@ -48,45 +46,22 @@ struct Accepted {
 }
 
 /// Accepts connections until `shutdown`; each gets a task of its own.
-///
-/// Over the limit of connections it stops accepting: the system's queue holds
-/// the next ones, and diallers time out.
 pub(super) async fn listen(listener: TcpListener, shared: Arc<Shared>) {
-    let places = Arc::new(Semaphore::new(shared.limits.connections));
+    let acceptor = Acceptor::new(listener, shared.limits.connections);
     loop {
         let accepted = tokio::select! {
             biased;
             () = shared.shutdown.cancelled() => return,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = acceptor.accept() => accepted,
         };
-        let Some((tcp, remote, place)) = accepted else { continue };
-        shared.tracker.spawn(serve(tcp, remote, place, Arc::clone(&shared)));
-    }
-}
-
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((tcp, remote)) => Some((tcp, remote, place)),
-        Err(error) => {
-            warn!(%error, "accept a peer's connection");
-            sleep(ACCEPT_RETRY).await;
-            None
-        }
+        shared.tracker.spawn(serve(accepted, Arc::clone(&shared)));
     }
 }
 
 /// Serves one connection until it ends, is idle, or the transport stops; its
 /// links then end by themselves.
-async fn serve(
-    tcp: TcpStream,
-    remote: SocketAddr,
-    place: OwnedSemaphorePermit,
-    shared: Arc<Shared>,
-) {
+async fn serve(accepted: acceptor::Accepted, shared: Arc<Shared>) {
+    let acceptor::Accepted { stream: tcp, remote, place } = accepted;
     let shaken = tokio::select! {
         () = shared.shutdown.cancelled() => return,
         shaken = shake_hands(tcp, &shared) => shaken,
@@ -106,7 +81,6 @@ async fn shake_hands(
     tcp: TcpStream,
     shared: &Shared,
 ) -> Result<(Box<dyn ByteStream>, Proof), CloseReason> {
-    tcp.set_nodelay(true).map_err(|_| CloseReason::Io)?;
     let configs = shared.tls.borrow().clone();
     let Some(configs) = configs else { return Ok((Box::new(tcp), Proof::none())) };
     match timeout(shared.timing.connect, tls::accept(&configs, tcp)).await {
