@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
-use coppice_api::{AgentConfig, Group, LogFormat, LogLevel, PeerAddress};
+use coppice_api::{AgentConfig, AppUrl, Group, LogFormat, LogLevel, PeerAddress};
 
 /// The exit code of a wrong command line.
 pub const EX_USAGE: u8 = 64;
@@ -56,6 +56,9 @@ pub struct Overrides {
     /// Where the app's API listens (loopback only) [default: 127.0.0.1:4437].
     #[arg(long, global = true, value_name = "ADDRESS", env = "COPPICE_LISTEN_APP")]
     pub listen_app: Option<SocketAddr>,
+    /// The URL by which the app knows its API: its host is served beside loopback.
+    #[arg(long, global = true, value_name = "URL", env = "COPPICE_URL")]
+    pub app_url: Option<AppUrl>,
     /// Where peers are accepted [default: 127.0.0.1:4438].
     #[arg(long, global = true, value_name = "ADDRESS", env = "COPPICE_LISTEN_PEERS")]
     pub listen_peers: Option<SocketAddr>,
@@ -201,6 +204,9 @@ impl Overrides {
         put(&mut config.listen.peers, self.listen_peers.as_ref());
         put(&mut config.listen.operations, self.listen_operations.as_ref());
         put(&mut config.discovery.static_peers.peers, self.peers.as_ref());
+        if self.app_url.is_some() {
+            config.app_url.clone_from(&self.app_url);
+        }
         if self.replica_name.is_some() {
             config.replica.name.clone_from(&self.replica_name);
         }
@@ -249,7 +255,7 @@ mod tests {
     fn single_fields_win_over_the_file() {
         let args = read(
             "--config a.yaml --replica-name b --data-dir /tmp/b --listen-app 127.0.0.1:1 \
-             --peer 127.0.0.1:2,127.0.0.1:3 --log-level debug --log-format json",
+             --app-url http://coppice.local:1 --peer 127.0.0.1:2,127.0.0.1:3 --log-level debug --log-format json",
         )
         .unwrap();
         let mut config = AgentConfig::default();
@@ -257,6 +263,7 @@ mod tests {
         assert_eq!(config.replica.name.as_deref(), Some("b"));
         assert_eq!(config.data_dir, PathBuf::from("/tmp/b"));
         assert_eq!(config.listen.app.port(), 1);
+        assert_eq!(config.app_url.as_ref().map(AppUrl::host), Some("coppice.local"));
         assert_eq!(config.listen.peers.port(), 4438, "what is not given stays");
         assert_eq!(config.discovery.static_peers.peers.len(), 2);
         assert_eq!((config.log.level, config.log.format), (LogLevel::Debug, LogFormat::Json));
@@ -288,6 +295,7 @@ mod tests {
             ("--group a=Counter", "unknown CRDT type \"Counter\": expected one of GCounter"),
             ("--group a=GSet --listen-app nowhere", "invalid socket address"),
             ("--group a=GSet --peer nowhere", "write host:port"),
+            ("--group a=GSet --app-url nowhere", "write http://host:port"),
             ("--group a=GSet --log-level loud", "possible values: error, warn, info"),
             ("--group a=GSet --no-such-flag", "unexpected argument"),
             ("snapshot burn", "unrecognized subcommand"),

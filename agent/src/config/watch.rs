@@ -128,6 +128,7 @@ fn needing_restart(running: &AgentConfig, next: &AgentConfig) -> Vec<&'static st
         ("replica.name", running.replica != next.replica),
         ("dataDir", running.data_dir != next.data_dir),
         ("listen", running.listen != next.listen),
+        ("appUrl", running.app_url != next.app_url),
         ("tls", running.tls != next.tls),
         ("insecurePeers", running.insecure_peers != next.insecure_peers),
         ("startupWait", running.startup_wait != next.startup_wait),

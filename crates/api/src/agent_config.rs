@@ -5,6 +5,7 @@
 //! with the field's path and the mend. Unknown fields are refused: a misspelt
 //! setting that silently kept its default would be found on the worst day.
 
+mod app_url;
 mod group;
 mod listen;
 mod validate;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::TextDuration;
 
+pub use app_url::{AppUrl, AppUrlError};
 pub use group::{CrdtSpec, Durability, Group, Limits, Snapshot, Storage, Sync};
 pub use listen::{Discovery, Listen, PeerAddress, PeerAddressError, StaticDiscovery};
 pub use validate::FieldProblem;
@@ -29,6 +31,8 @@ pub struct AgentConfig {
     pub data_dir: PathBuf,
     /// Where the three ports listen.
     pub listen: Listen,
+    /// The URL by which the app knows its API, if its host is not loopback.
+    pub app_url: Option<AppUrl>,
     /// How peers are found.
     pub discovery: Discovery,
     /// Mutual TLS between peers; none: only loopback peers, unless `insecurePeers`.
@@ -109,6 +113,7 @@ impl Default for AgentConfig {
             replica: Replica::default(),
             data_dir: PathBuf::from("./data"),
             listen: Listen::default(),
+            app_url: None,
             discovery: Discovery::default(),
             tls: None,
             insecure_peers: false,

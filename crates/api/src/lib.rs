@@ -9,9 +9,9 @@ mod duration;
 mod size;
 
 pub use agent_config::{
-    AgentConfig, CrdtSpec, Discovery, Durability, FieldProblem, Group, Limits, Listen, Log,
-    LogFormat, LogLevel, PeerAddress, PeerAddressError, Replica, Snapshot, StaticDiscovery,
-    Storage, Sync, Tls,
+    AgentConfig, AppUrl, AppUrlError, CrdtSpec, Discovery, Durability, FieldProblem, Group, Limits,
+    Listen, Log, LogFormat, LogLevel, PeerAddress, PeerAddressError, Replica, Snapshot,
+    StaticDiscovery, Storage, Sync, Tls,
 };
 pub use duration::{DurationError, TextDuration};
 pub use size::{ByteSize, SizeError};
