@@ -188,6 +188,12 @@ impl<S: Store, T> Engine<S, T> {
         }
     }
 
+    /// Exchanges with the peers of a group, in both directions; the number by
+    /// which its members' traffic tells that it is over.
+    pub fn exchange_now(&mut self, slot: Slot) -> Option<u64> {
+        self.groups.get_mut(&slot).map(|group| group.replica.exchange_now())
+    }
+
     /// Lets time pass; to be called every 50 ms or so.
     ///
     /// # Errors

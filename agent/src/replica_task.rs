@@ -18,8 +18,8 @@ pub use error::SubmitError;
 #[cfg(test)]
 pub(crate) use handle::GroupRequest;
 pub use handle::{
-    GroupHandle, GroupStatus, KeyedOperation, MemberStatus, Precondition, SyncResult, WriteAnswer,
-    WriteRequest, Written,
+    GroupHandle, GroupStatus, KeyedOperation, MemberStatus, Precondition, SyncOutcome, SyncResult,
+    WriteAnswer, WriteRequest, Written,
 };
 pub use metrics::WriterMetrics;
 pub use writer::GroupSpec;
@@ -140,3 +140,6 @@ impl WriterHandle {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

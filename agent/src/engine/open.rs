@@ -77,32 +77,22 @@ impl<S: Store, T> Engine<S, T> {
     ///
     /// If the store fails or its record is damaged. Nothing is served then.
     pub fn open(mut store: S, name: Arc<str>, random: [u8; 32]) -> Result<Self, OpenError> {
-        let (fresh_store, fresh_actor) = random.split_at(16);
-        let mut id = [0; 16];
-        id.copy_from_slice(fresh_store);
-        let mut actor = [0; 16];
-        actor.copy_from_slice(fresh_actor);
-        let known = store.get(Table::Meta, keys::STORE)?;
-        let known = known.map(|bytes| StoreIdentity::decode(&bytes)).transpose();
-        let mut identity =
-            known.map_err(OpenError::Identity)?.unwrap_or(StoreIdentity { id, openings: 0 });
-        identity.openings += 1;
-        if mutant::is(Mutant::DotUsedTwice) {
-            actor = identity.id;
-        }
-        let mut batch = Batch::new();
-        batch.put(Table::Meta, keys::STORE, &identity.encode());
-        store.commit(&batch, Durability::Sync)?;
-        Ok(Self {
+        let opening = Opening::record(&mut store, name, random)?;
+        Ok(Self::over(store, opening))
+    }
+
+    /// An engine over a store whose opening is recorded.
+    pub fn over(store: S, opening: Opening) -> Self {
+        Self {
             store,
-            opening: Opening { store: identity, actor: ActorId::from_bytes(actor), name },
+            opening,
             groups: BTreeMap::new(),
             by_link: BTreeMap::new(),
             answers: Vec::new(),
             effects: VecDeque::new(),
-            batch,
+            batch: Batch::new(),
             unsynced_since_ms: None,
-        })
+        }
     }
 
     /// Serves a group: recovers its replica, or begins an empty one.
@@ -164,6 +154,37 @@ impl<S: Store, T> Engine<S, T> {
         batch.put(Table::Meta, &at, &slot.to_be_bytes());
         self.store.commit(&batch, Durability::Sync)?;
         Ok(slot)
+    }
+}
+
+impl Opening {
+    /// Counts an opening of `store` in its own record, and gives it an identity.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::open`]; the store is the caller's to open again.
+    pub fn record<S: Store>(
+        store: &mut S,
+        name: Arc<str>,
+        random: [u8; 32],
+    ) -> Result<Self, OpenError> {
+        let (fresh_store, fresh_actor) = random.split_at(16);
+        let mut id = [0; 16];
+        id.copy_from_slice(fresh_store);
+        let mut actor = [0; 16];
+        actor.copy_from_slice(fresh_actor);
+        let known = store.get(Table::Meta, keys::STORE)?;
+        let known = known.map(|bytes| StoreIdentity::decode(&bytes)).transpose();
+        let mut identity =
+            known.map_err(OpenError::Identity)?.unwrap_or(StoreIdentity { id, openings: 0 });
+        identity.openings += 1;
+        if mutant::is(Mutant::DotUsedTwice) {
+            actor = identity.id;
+        }
+        let mut batch = Batch::new();
+        batch.put(Table::Meta, keys::STORE, &identity.encode());
+        store.commit(&batch, Durability::Sync)?;
+        Ok(Self { store: identity, actor: ActorId::from_bytes(actor), name })
     }
 }
 

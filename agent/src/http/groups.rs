@@ -1,6 +1,7 @@
 //! What is served here, who else serves it, and exchanging now.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Method;
@@ -13,6 +14,9 @@ use super::params::Params;
 use super::problem::{Answer, Kind, Problem};
 use super::{AppApi, Call, Parts, Phase, body, mark};
 use crate::replica_task::{GroupStatus, MemberStatus};
+
+/// How long `sync` waits for its peers where the request does not say.
+const SYNC_WAIT: Duration = Duration::from_secs(2);
 
 /// `GET /v1/health`: 200 once the store is open, until the end.
 pub(crate) fn health(api: &AppApi, parts: &Parts) -> Answer<Response> {
@@ -73,10 +77,10 @@ pub(crate) fn members(call: Call<'_>) -> Answer<Response> {
 
 /// `POST /v1/groups/{group}/sync`
 pub(crate) async fn sync(call: Call<'_>, body: Body) -> Answer<Response> {
-    Params::parse(call.parts.uri.query(), &[])?;
+    let wait = operation::begin(call, &["wait"])?.wait()?.unwrap_or(SYNC_WAIT);
     body::refuse(&body)?;
-    operation::begin(call, &[])?;
-    let results = call.group.handle.sync().await;
+    let results = call.group.handle.sync(wait).await;
+    let results = results.map_err(|error| Problem::submit(&error, false))?;
     let mut json = JsonBuffer::default();
     json.open(b'{');
     json.name("peers");
@@ -85,10 +89,17 @@ pub(crate) async fn sync(call: Call<'_>, body: Body) -> Answer<Response> {
         json.item();
         json.open(b'{');
         json.text("name", &result.name);
-        json.name("inSync");
-        json.bool(result.in_sync);
-        json.name("lag");
-        json.number(result.lag_deltas);
+        json.text("opening", &result.opening);
+        if let Some(address) = &result.address {
+            json.text("address", address);
+        }
+        json.text("result", result.outcome.name());
+        for (name, writes) in
+            [("sent", result.sent), ("received", result.received), ("lag", result.lag_deltas)]
+        {
+            json.name(name);
+            json.number(writes);
+        }
         json.close(b'}');
     }
     json.close(b']');

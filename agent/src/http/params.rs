@@ -2,7 +2,9 @@
 //! elsewhere, so that a promise is never ignored in silence.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
+use coppice_api::TextDuration;
 use percent_encoding::percent_decode_str;
 
 use super::problem::{Answer, Problem};
@@ -46,6 +48,17 @@ impl<'a> Params<'a> {
                 "the parameter {name:?} is {other:?}: write true or false"
             ))),
         }
+    }
+
+    /// `wait`: up to a minute.
+    pub(crate) fn wait(&self) -> Answer<Option<Duration>> {
+        const MOST: Duration = Duration::from_mins(1);
+        let Some(text) = self.get("wait") else { return Ok(None) };
+        let wait = text.parse::<TextDuration>().ok().map(TextDuration::get);
+        wait.filter(|wait| *wait <= MOST).map(Some).ok_or_else(|| {
+            let mend = "write a duration of at most 1m, such as 500ms or 2s";
+            Problem::malformed(format!("the parameter \"wait\" is {text:?}: {mend}"))
+        })
     }
 
     /// `limit`: 1 to 1,000, by default 100.

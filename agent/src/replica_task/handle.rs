@@ -6,6 +6,7 @@
 //! if the writer stops first, the ticket says so.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use coppice_crdt::{CrdtType, Header, Operation, Outcome, VersionVector};
 use coppice_replication::ObjectKey;
@@ -105,10 +106,41 @@ pub struct GroupStatus {
 pub struct SyncResult {
     /// The peer's name.
     pub name: String,
-    /// Whether it reported to have all that was here when `sync` began, in time.
-    pub in_sync: bool,
-    /// Writes it still lacks.
+    /// The opening of its store, in hexadecimal.
+    pub opening: String,
+    /// Where it was reached, if this agent has a link to it.
+    pub address: Option<String>,
+    /// How it ended.
+    pub outcome: SyncOutcome,
+    /// Writes sent to it meanwhile.
+    pub sent: u64,
+    /// Writes received from it meanwhile, known ones included.
+    pub received: u64,
+    /// Writes that were here when `sync` began and that it has not reported.
     pub lag_deltas: u64,
+}
+
+/// How `sync` ended with one peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncOutcome {
+    /// Both have what either had when it began.
+    Exchanged,
+    /// The wait was over before that; it goes on by itself.
+    TimedOut,
+    /// There is no link to it.
+    Unreachable,
+}
+
+impl SyncOutcome {
+    /// The word for it in answers.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exchanged => "exchanged",
+            Self::TimedOut => "timed-out",
+            Self::Unreachable => "unreachable",
+        }
+    }
 }
 
 pub(crate) type Ticket<T> = oneshot::Sender<T>;
@@ -117,7 +149,7 @@ pub(crate) type Ticket<T> = oneshot::Sender<T>;
 #[derive(Debug)]
 pub(crate) enum GroupRequest {
     Write(WriteRequest, Ticket<Result<WriteAnswer, SubmitError>>),
-    Sync(Ticket<Vec<SyncResult>>),
+    Sync(Duration, Ticket<Result<Vec<SyncResult>, SubmitError>>),
 }
 
 /// One group of this agent.
@@ -147,14 +179,24 @@ impl GroupHandle {
         }
     }
 
-    /// Exchanges with every connected peer now; answers per peer once each has
-    /// all that was here, or after the writer's limit for it.
-    pub async fn sync(&self) -> Vec<SyncResult> {
+    /// Exchanges with every connected peer now, in both directions; answers per
+    /// member once it is over with each, or after `wait`.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitError`]: nothing is known of the peers.
+    pub async fn sync(&self, wait: Duration) -> Result<Vec<SyncResult>, SubmitError> {
         let (ticket, answer) = oneshot::channel();
-        if self.requests.send((self.index, GroupRequest::Sync(ticket))).await.is_err() {
-            return Vec::new();
+        if self.requests.send((self.index, GroupRequest::Sync(wait, ticket))).await.is_err() {
+            return Err(SubmitError::ShuttingDown);
         }
-        answer.await.unwrap_or_default()
+        answer.await.unwrap_or(Err(SubmitError::ShuttingDown))
+    }
+
+    /// Whether the replica is still being filled by its peers, as of the last tick.
+    #[must_use]
+    pub fn is_bootstrapping(&self) -> bool {
+        self.status.borrow().bootstrapping
     }
 
     /// The group as of the last commit or tick.

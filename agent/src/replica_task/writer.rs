@@ -228,7 +228,9 @@ impl<S: Store> Writer<S> {
                     operations += request.operations.len();
                     engine.submit(slot, &request, ticket, now)?;
                 }
-                GroupRequest::Sync(ticket) => self.begin_sync(engine, slot, ticket, now),
+                GroupRequest::Sync(wait, ticket) => {
+                    self.begin_sync(engine, (slot, wait), ticket, now);
+                }
             }
         }
         for event in events.drain(..) {
@@ -243,8 +245,10 @@ impl<S: Store> Writer<S> {
             self.metrics.committed(operations, self.clock.monotonic().saturating_sub(began));
         }
         self.run_effects(engine, now)?;
-        if ticked {
+        if !self.syncs.is_empty() {
             self.finish_syncs(engine, now);
+        }
+        if ticked {
             self.publish(engine, now);
             self.finish_hand_over(engine);
         }

@@ -17,8 +17,8 @@ use crate::etag::EtagText;
 use crate::query::{GroupView, ListPage, ListRequest, QueryError, ServedGroup, ViewSource};
 
 use crate::replica_task::{
-    GroupHandle, GroupRequest, GroupStatus, Precondition, SubmitError, SyncResult, WriteAnswer,
-    WriteRequest, Written,
+    GroupHandle, GroupRequest, GroupStatus, Precondition, SubmitError, SyncOutcome, SyncResult,
+    WriteAnswer, WriteRequest, Written,
 };
 
 const ACTOR: ActorId = ActorId::from_bytes([7; 16]);
@@ -88,10 +88,21 @@ impl FakeGroup {
                         };
                         let _ = ticket.send(answer);
                     }
-                    GroupRequest::Sync(ticket) => {
-                        let name = "b".to_owned();
-                        let _ =
-                            ticket.send(vec![SyncResult { name, in_sync: true, lag_deltas: 0 }]);
+                    GroupRequest::Sync(wait, ticket) => {
+                        let result = SyncResult {
+                            name: "b".to_owned(),
+                            opening: "0b".to_owned(),
+                            address: (!wait.is_zero()).then(|| "127.0.0.1:5438".to_owned()),
+                            outcome: match wait.as_secs() {
+                                0 => SyncOutcome::Unreachable,
+                                2 => SyncOutcome::Exchanged,
+                                _ => SyncOutcome::TimedOut,
+                            },
+                            sent: 1,
+                            received: 2,
+                            lag_deltas: 3,
+                        };
+                        let _ = ticket.send(Ok(vec![result]));
                     }
                 }
             }

@@ -209,5 +209,17 @@ async fn groups_members_and_sync_tell_who_is_there() {
     assert_eq!(groups["items"][0]["id"], "01010101-0101-0101-0101-010101010101");
     assert_eq!(fixture.get("/v1/groups/g/members").await.json(), json!({"items": [], "seen": {}}));
     let synced = fixture.send("POST /v1/groups/g/sync", &[], "").await.json();
-    assert_eq!(synced, json!({"peers": [{"name": "b", "inSync": true, "lag": 0}]}));
+    let exchanged = json!({
+        "name": "b", "opening": "0b", "address": "127.0.0.1:5438",
+        "result": "exchanged", "sent": 1, "received": 2, "lag": 3,
+    });
+    assert_eq!(synced, json!({"peers": [exchanged]}), "it waits for 2 s where nothing is said");
+    for (wait, result) in [("0s", "unreachable"), ("1m", "timed-out")] {
+        let synced = fixture.send(&format!("POST /v1/groups/g/sync?wait={wait}"), &[], "").await;
+        assert_eq!(synced.json()["peers"][0]["result"], result);
+    }
+    for wait in ["61s", "2", "soon", ""] {
+        let refused = fixture.send(&format!("POST /v1/groups/g/sync?wait={wait}"), &[], "").await;
+        refused.problem(400, "malformed");
+    }
 }

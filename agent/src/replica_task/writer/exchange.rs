@@ -1,31 +1,37 @@
 //! What waits for peers: `sync`, and the hand-over before the end.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use coppice_crdt::VersionVector;
-use coppice_replication::Now;
+use coppice_crdt::{ActorId, VersionVector};
+use coppice_replication::{LinkId as CoreLink, MemberView, Now, Traffic};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::links::Links;
 use super::{Answer, Writer};
-use crate::engine::Engine;
-use crate::replica_task::SyncResult;
+use crate::engine::{Engine, GroupFigures};
 use crate::replica_task::handle::Ticket;
+use crate::replica_task::{SubmitError, SyncOutcome, SyncResult};
 use crate::store::Store;
 use crate::store::keys::Slot;
-
-/// How long `sync` waits for its peers.
-const SYNC_WAIT: Duration = Duration::from_secs(5);
 
 /// How long stopping waits for a peer to have everything on disk.
 const HAND_OVER_WAIT: Duration = Duration::from_secs(2);
 
-/// A `sync` whose peers do not have everything yet.
+/// Who waits for an exchange.
+pub(super) type SyncTicket = Ticket<Result<Vec<SyncResult>, SubmitError>>;
+
+/// A `sync` that is not over with each linked peer.
 pub(super) struct PendingSync {
     slot: Slot,
+    number: u64,
+    /// What was here when it began.
     target: VersionVector,
+    /// The links there were, and what had passed over them.
+    asked: BTreeMap<ActorId, (CoreLink, Traffic)>,
     until: Instant,
-    ticket: Ticket<Vec<SyncResult>>,
+    ticket: SyncTicket,
 }
 
 /// A hand-over under way: when it is given up, and who waits for it.
@@ -34,44 +40,82 @@ pub(super) struct HandOver {
     done: oneshot::Sender<()>,
 }
 
+impl PendingSync {
+    /// What happened with one member by now.
+    fn result(&self, view: &MemberView, here: &VersionVector, links: &Links) -> SyncResult {
+        let member = &view.member;
+        let asked = self.asked.get(&view.opening).filter(|(link, _)| member.link == Some(*link));
+        // A link that came up meanwhile was not asked: its handshake said all.
+        let brought = match asked {
+            Some(_) => view.traffic.exchanged.is_some_and(|number| number >= self.number),
+            None => member.seen.is_covered_by(here),
+        };
+        let outcome = match member.link {
+            None => SyncOutcome::Unreachable,
+            Some(_) if brought && self.target.is_covered_by(&member.seen) => SyncOutcome::Exchanged,
+            Some(_) => SyncOutcome::TimedOut,
+        };
+        let before = asked.map_or_else(Traffic::default, |(_, traffic)| *traffic);
+        SyncResult {
+            name: member.name.to_string(),
+            opening: view.opening.to_string(),
+            address: member.link.and_then(|link| links.get(&link)).map(|link| link.remote.clone()),
+            outcome,
+            sent: view.traffic.sent.saturating_sub(before.sent),
+            received: view.traffic.received.saturating_sub(before.received),
+            lag_deltas: self.target.count_beyond(&member.seen),
+        }
+    }
+
+    fn results(&self, figures: &GroupFigures, links: &Links) -> Vec<SyncResult> {
+        // Who is only told of has no link to exchange on.
+        let met = figures.members.iter().filter(|view| view.member.said_hello);
+        met.map(|view| self.result(view, &figures.vector, links)).collect()
+    }
+}
+
 impl<S: Store> Writer<S> {
     pub(super) fn begin_sync(
         &mut self,
         engine: &mut Engine<S, Answer>,
-        slot: Slot,
-        ticket: Ticket<Vec<SyncResult>>,
+        (slot, wait): (Slot, Duration),
+        ticket: SyncTicket,
         now: Now,
     ) {
-        let Some(figures) = engine.figures(slot, now) else { return };
-        engine.sync_now(slot);
-        let until = Instant::now() + SYNC_WAIT;
-        self.syncs.push(PendingSync { slot, target: figures.vector, until, ticket });
+        let (Some(figures), Some(number)) = (engine.figures(slot, now), engine.exchange_now(slot))
+        else {
+            let _ = ticket.send(Err(SubmitError::GroupGone));
+            return;
+        };
+        let linked = figures
+            .members
+            .iter()
+            .filter_map(|view| view.member.link.map(|link| (view.opening, (link, view.traffic))));
+        self.syncs.push(PendingSync {
+            slot,
+            number,
+            asked: linked.collect(),
+            target: figures.vector,
+            until: Instant::now() + wait,
+            ticket,
+        });
     }
 
+    /// Answers those that are over with each linked peer, and those whose time is up.
     pub(super) fn finish_syncs(&mut self, engine: &Engine<S, Answer>, now: Now) {
-        let mut still = Vec::new();
         for sync in std::mem::take(&mut self.syncs) {
-            let mut members =
-                engine.figures(sync.slot, now).map_or_else(Vec::new, |now| now.members);
-            members.retain(|view| view.member.said_hello);
-            let results: Vec<SyncResult> = members
-                .iter()
-                .map(|view| SyncResult {
-                    name: view.member.name.to_string(),
-                    in_sync: sync.target.is_covered_by(&view.member.seen),
-                    lag_deltas: sync.target.count_beyond(&view.member.seen),
-                })
-                .collect();
-            let linked =
-                members.iter().zip(&results).filter(|(view, _)| view.member.link.is_some());
-            let done = linked.into_iter().all(|(_, result)| result.in_sync);
-            if done || Instant::now() >= sync.until {
-                let _ = sync.ticket.send(results);
+            let Some(figures) = engine.figures(sync.slot, now) else {
+                let _ = sync.ticket.send(Err(SubmitError::GroupGone));
+                continue;
+            };
+            let results = sync.results(&figures, &self.links);
+            let waits = results.iter().any(|result| result.outcome == SyncOutcome::TimedOut);
+            if waits && Instant::now() < sync.until {
+                self.syncs.push(sync);
             } else {
-                still.push(sync);
+                let _ = sync.ticket.send(Ok(results));
             }
         }
-        self.syncs = still;
     }
 
     pub(super) fn begin_hand_over(
@@ -91,8 +135,20 @@ impl<S: Store> Writer<S> {
         if Instant::now() < *until && !self.is_handed_over(engine) {
             return;
         }
+        self.end_hand_over();
+    }
+
+    fn end_hand_over(&mut self) {
         if let Some(HandOver { done, .. }) = self.handing_over.take() {
             let _ = done.send(());
+        }
+    }
+
+    /// The store failed: nobody waits for what may never come.
+    pub(super) fn abandon_exchanges(&mut self) {
+        self.end_hand_over();
+        for sync in self.syncs.drain(..) {
+            let _ = sync.ticket.send(Err(SubmitError::WriterStopped));
         }
     }
 

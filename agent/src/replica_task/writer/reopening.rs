@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{Answer, Control, Writer};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, OpenError, Opening};
 use crate::peer::{CloseReason, LinkEvent};
 use crate::replica_task::SubmitError;
 use crate::replica_task::handle::GroupRequest;
@@ -27,6 +27,7 @@ impl<S: Store> Writer<S> {
         for ticket in engine.abandon() {
             let _ = ticket.send(Err(SubmitError::OutcomeUnknown));
         }
+        self.abandon_exchanges();
         for (_, link) in std::mem::take(&mut self.links) {
             link.outbound.close(CloseReason::Io);
         }
@@ -56,21 +57,27 @@ impl<S: Store> Writer<S> {
                 Ok(engine) => return Some(engine),
                 Err((error, back)) => {
                     warn!(%error, "the groups cannot be opened yet");
-                    store = back?;
+                    full = matches!(&error, OpenError::Store(error) if error.is_disk_full());
+                    store = back;
                 }
             }
         }
     }
 
-    fn open_again(&mut self, store: S) -> Result<Engine<S, Answer>, (String, Option<S>)> {
+    /// The groups over the reopened store; with the error, the store comes back.
+    fn open_again(&mut self, mut store: S) -> Result<Engine<S, Answer>, (OpenError, S)> {
         let now = self.now();
-        let opened = Engine::open(store, Arc::clone(&self.name), (self.random)());
-        let mut engine = opened.map_err(|error| (error.to_string(), None))?;
+        let recorded = Opening::record(&mut store, Arc::clone(&self.name), (self.random)());
+        let opening = match recorded {
+            Ok(opening) => opening,
+            Err(error) => return Err((error, store)),
+        };
+        let mut engine = Engine::over(store, opening);
         for served in self.served.values() {
             let spec = &served.spec;
             let added = engine.add_group((&spec.name, spec.id, spec.crdt_type), spec.settings, now);
             if let Err(error) = added {
-                return Err((error.to_string(), Some(engine.into_store())));
+                return Err((error, engine.into_store()));
             }
         }
         Ok(engine)
@@ -103,8 +110,8 @@ impl<S: Store> Writer<S> {
                             if full { SubmitError::DiskFull } else { SubmitError::WriterStopped };
                         let _ = ticket.send(Err(refusal));
                     }
-                    GroupRequest::Sync(ticket) => {
-                        let _ = ticket.send(Vec::new());
+                    GroupRequest::Sync(_, ticket) => {
+                        let _ = ticket.send(Err(SubmitError::WriterStopped));
                     }
                 },
                 Some(event) = self.inputs.links.recv() => {
