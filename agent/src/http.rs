@@ -38,7 +38,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use axum::body::Body;
 use axum::http::header::HeaderName;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method, Request};
+use axum::http::{HeaderValue, Method, Request, StatusCode};
 use axum::response::Response;
 
 use crate::clock::Clock;
@@ -138,12 +138,25 @@ impl AppApi {
     async fn dispatch(&self, route: Route<'_>, parts: &Parts, body: Body) -> Answer<Response> {
         let (name, route) = match route {
             Route::Health => return groups::health(self, parts),
+            Route::Unknown => return Err(route::unknown_path()),
             Route::Groups => return groups::list(self, parts),
             Route::Group(name, route) => (name, route),
-            Route::Unknown => return Err(route::unknown_path()),
         };
         let group = self.groups.get(name).ok_or_else(|| self.unknown_group(name))?;
         let call = Call { api: self, group: &group, parts };
+        // Before the answer is made, and of refusals too: what is absent may be
+        // on its way.
+        let incomplete = call.bootstrapping();
+        let answer = self.group_route(call, route, body).await;
+        Ok(mark(answer.unwrap_or_else(Problem::into_response), incomplete))
+    }
+
+    async fn group_route(
+        &self,
+        call: Call<'_>,
+        route: GroupRoute<'_>,
+        body: Body,
+    ) -> Answer<Response> {
         match route {
             GroupRoute::Object(raw_key) => self.object(call, raw_key, body).await,
             GroupRoute::Objects => {
@@ -217,7 +230,9 @@ fn mark(mut response: Response, incomplete: bool) -> Response {
 fn without_body(response: Response) -> Response {
     use axum::body::HttpBody as _;
     let (mut parts, body) = response.into_parts();
-    if let Some(length) = body.size_hint().exact() {
+    // An answer that never has a body says nothing of its length.
+    let has_body = !matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if let Some(length) = body.size_hint().exact().filter(|_| has_body) {
         parts.headers.insert(axum::http::header::CONTENT_LENGTH, length.into());
     }
     Response::from_parts(parts, Body::empty())

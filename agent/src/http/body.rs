@@ -73,7 +73,11 @@ pub(crate) fn refuse(body: &Body) -> Answer<()> {
 pub(crate) fn content_type(headers: &HeaderMap) -> Answer<Option<&str>> {
     /// RFC 6838 allows 127 on each side of the slash.
     const MAX_CONTENT_TYPE_BYTES: usize = 255;
-    let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(None) };
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Problem::malformed("the header Content-Type is given twice: leave one out"));
+    }
     let text = value.to_str().ok().filter(|text| {
         let essence = essence(text);
         let token = |part: &str| {

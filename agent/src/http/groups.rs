@@ -12,7 +12,7 @@ use super::json::JsonBuffer;
 use super::operation;
 use super::params::Params;
 use super::problem::{Answer, Kind, Problem};
-use super::{AppApi, Call, Parts, Phase, body, mark};
+use super::{AppApi, Call, Parts, Phase, body};
 use crate::replica_task::{GroupStatus, MemberStatus};
 
 /// How long `sync` waits for its peers where the request does not say.
@@ -72,7 +72,7 @@ pub(crate) fn members(call: Call<'_>) -> Answer<Response> {
     json.name("seen");
     write_vector(&mut json, &status.vector);
     json.close(b'}');
-    Ok(mark(json.into_response(), status.bootstrapping))
+    Ok(json.into_response())
 }
 
 /// `POST /v1/groups/{group}/sync`
@@ -104,7 +104,7 @@ pub(crate) async fn sync(call: Call<'_>, body: Body) -> Answer<Response> {
     }
     json.close(b']');
     json.close(b'}');
-    Ok(mark(json.into_response(), call.bootstrapping()))
+    Ok(json.into_response())
 }
 
 /// Writes the members of a group's state that readers and operators look at.

@@ -9,7 +9,7 @@ use super::object::{refuse_promises, window};
 use super::params::Params;
 use super::problem::{Answer, Problem};
 use super::value::{self, Cursor, PAGE_BYTES, Window};
-use super::{Call, body, key, mark};
+use super::{Call, body, key};
 use crate::query::{GroupView, ListRequest};
 
 /// The most keys of one `POST …/read`.
@@ -35,9 +35,7 @@ pub(crate) async fn list(call: Call<'_>) -> Answer<Response> {
         values: params.flag("values")?,
         now_ms: call.api.clock.now_ms(),
     };
-    let incomplete = call.bootstrapping();
-    let response = call.walk(move |view| listing.run(view)).await?;
-    Ok(mark(response, incomplete))
+    call.walk(move |view| listing.run(view)).await
 }
 
 struct Listing {
@@ -91,9 +89,7 @@ pub(crate) async fn read_many(call: Call<'_>, body: Body) -> Answer<Response> {
     let text = body::read_json(&call.parts.headers, body).await?;
     let keys = parse_keys(Json::parse(&text).map_err(|error| Problem::json(&error))?)?;
     let now_ms = call.api.clock.now_ms();
-    let incomplete = call.bootstrapping();
-    let response = call.walk(move |view| show_many(view, &keys, now_ms)).await?;
-    Ok(mark(response, incomplete))
+    call.walk(move |view| show_many(view, &keys, now_ms)).await
 }
 
 fn parse_keys(mut json: Json) -> Answer<Vec<String>> {

@@ -12,7 +12,7 @@ use super::json::JsonBuffer;
 use super::params::Params;
 use super::problem::{Answer, Kind, Problem, not_of_this_type};
 use super::value::{self, Cursor, Object, Window};
-use super::{Call, mark, state};
+use super::{Call, state};
 use crate::etag::EtagText;
 use crate::query::GroupView;
 use crate::replica_task::Precondition;
@@ -51,8 +51,7 @@ pub(crate) async fn read(call: Call<'_>, key: &str) -> Answer<Response> {
     let params = Params::parse(call.parts.uri.query(), &PARAMS)?;
     let crdt_type = call.group.crdt_type;
     let condition = conditions::condition(&call.parts.headers)?;
-    let incomplete = call.bootstrapping();
-    if condition.is_some() && incomplete && !params.flag("stale")? {
+    if condition.is_some() && call.bootstrapping() && !params.flag("stale")? {
         return Err(Problem::submit(&crate::replica_task::SubmitError::Bootstrapping, false));
     }
     let read = Read {
@@ -69,12 +68,7 @@ pub(crate) async fn read(call: Call<'_>, key: &str) -> Answer<Response> {
         Wanted::State | Wanted::Field(_) => true,
         Wanted::Size | Wanted::Element(_) => false,
     };
-    let response = if walks {
-        call.walk(move |view| read.run(view)).await?
-    } else {
-        read.run(&*call.view().await?)?
-    };
-    Ok(mark(response, incomplete))
+    if walks { call.walk(move |view| read.run(view)).await } else { read.run(&*call.view().await?) }
 }
 
 /// Refuses headers whose promise this version cannot keep.

@@ -121,19 +121,23 @@ async fn write(call: Call<'_>, key: &str, operation: Operation, stale: bool) -> 
     let incomplete = answer.incomplete;
     let written = answer.results.first();
     let etag = written.and_then(|written| written.header).map(|header| EtagText::new(header.etag));
-    let mut response = match written {
-        Some(Written {
-            outcome: Outcome::Set { changed, .. } | Outcome::Map { changed, .. },
-            ..
-        }) if wants_representation(&call.parts.headers) => represent(call, key, *changed).await?,
-        Some(written) => {
-            let mut json = JsonBuffer::with_capacity(160 + key.len());
-            write_result(&mut json, call.group.crdt_type, key, written);
-            json.into_response()
-        }
+    let Some(written) = written else {
         // The writer answers each operation.
-        None => return Err(Problem::submit(&SubmitError::OutcomeUnknown, false)),
+        return Err(Problem::submit(&SubmitError::OutcomeUnknown, false));
     };
+    let represented = match &written.outcome {
+        Outcome::Set { changed, .. } | Outcome::Map { changed, .. }
+            if wants_representation(&call.parts.headers) =>
+        {
+            represent(call, key, *changed).await
+        }
+        _ => None,
+    };
+    let mut response = represented.unwrap_or_else(|| {
+        let mut json = JsonBuffer::with_capacity(160 + key.len());
+        write_result(&mut json, call.group.crdt_type, key, written);
+        json.into_response()
+    });
     if let Some(etag) = etag.and_then(|etag| HeaderValue::from_str(etag.as_str()).ok()) {
         response.headers_mut().insert(ETAG, etag);
     }
@@ -199,17 +203,22 @@ fn write_changed(json: &mut JsonBuffer, changed: bool, size: u64) {
     json.number(size);
 }
 
-/// Whether the client asked for the object with the answer (RFC 7240).
+/// Whether the client asked for the object with the answer (RFC 7240, section 4.2).
 fn wants_representation(headers: &HeaderMap) -> bool {
-    headers.get_all(PREFER).iter().any(|value| {
-        let preferences = value.to_str().unwrap_or_default().split([',', ';']);
-        preferences.map(str::trim).any(|preference| preference == "return=representation")
-    })
+    let values = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
+    let mut returns = values.flat_map(|value| value.split(',')).filter_map(|preference| {
+        // Parameters behind a semicolon are of the preference, and none is known.
+        let (name, value) = preference.split(';').next()?.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("return").then_some(value.trim().trim_matches('"'))
+    });
+    // Of several the first counts.
+    returns.next() == Some("representation")
 }
 
 /// The answer with the first page of the collection as it is now: at least what
-/// was just committed, and perhaps more of what others wrote.
-async fn represent(call: Call<'_>, key: &str, changed: bool) -> Answer<Response> {
+/// was just committed, and perhaps more of what others wrote. `None` if the object
+/// is gone, or cannot be read: the write stands, and has its plain answer.
+async fn represent(call: Call<'_>, key: &str, changed: bool) -> Option<Response> {
     let key = key.to_owned();
     let response = call.walk(move |view| {
         let object = view.entries(&key);
@@ -226,8 +235,8 @@ async fn represent(call: Call<'_>, key: &str, changed: bool) -> Answer<Response>
         value::write_tail(&mut json, &header);
         Ok(json.into_response())
     });
-    let mut response = response.await?;
+    let mut response = response.await.ok()?;
     let applied = HeaderValue::from_static("return=representation");
     response.headers_mut().insert(PREFERENCE_APPLIED, applied);
-    Ok(response)
+    Some(response)
 }

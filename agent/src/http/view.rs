@@ -46,6 +46,6 @@ impl Call<'_> {
 
     /// Whether this replica is still being filled by its peers.
     pub(crate) fn bootstrapping(self) -> bool {
-        self.group.handle.status().bootstrapping
+        self.group.handle.is_bootstrapping()
     }
 }

@@ -164,6 +164,11 @@ async fn a_replica_being_filled_says_so_and_answers_conditions_only_if_told() {
     fixture.send(line, &["If-None-Match: \"x\""], "").await.problem(503, "bootstrapping");
     let stale = fixture.send(&format!("{line}?stale=true"), &["If-None-Match: \"x\""], "").await;
     assert_eq!(stale.status, StatusCode::OK);
+    let absent = fixture.get_object("on-its-way").await;
+    absent.problem(404, "absent");
+    assert_eq!(absent.header("coppice-incomplete"), Some("bootstrapping"));
+    fixture.group.change_status(|status| status.bootstrapping = false);
+    assert_eq!(fixture.get_object("absent").await.header("coppice-incomplete"), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -185,6 +190,11 @@ async fn head_has_the_headers_of_get() {
     assert_eq!(head.header("etag"), get.header("etag"));
     assert_eq!(head.header("content-length"), Some(get.body.len().to_string().as_str()));
     assert!(head.body.is_empty());
+
+    let etag = format!("If-None-Match: {}", get.header("etag").unwrap());
+    let unchanged = fixture.send("HEAD /v1/groups/g/objects/k", &[&etag], "").await;
+    assert_eq!(unchanged.status, StatusCode::NOT_MODIFIED);
+    assert_eq!(unchanged.header("content-length"), None, "the object has not become empty");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
+use axum::http::Request;
 use coppice_crdt::CrdtType;
 use hyper::body::Frame;
 
@@ -132,7 +133,17 @@ async fn unknown_groups_and_paths_are_named() {
     let fixture = Fixture::of(CrdtType::PNCounter);
     let answer = fixture.get("/v1/groups/other/objects/k").await;
     answer.problem_saying((404, "unknown-group"), "this agent serves g");
-    for path in ["/", "/v1", "/v1/groups/g", "/v1/groups/g/changes", "/v1/stream/x", "/v2/groups"] {
+    for path in [
+        "/",
+        "/v1",
+        "/v1/groups/",
+        "/v1/health/",
+        "/v1/groups/g/sync/",
+        "/v1/groups/g",
+        "/v1/groups/g/changes",
+        "/v1/stream/x",
+        "/v2/groups",
+    ] {
         fixture.get(path).await.problem(404, "unknown-path");
     }
 }
@@ -169,6 +180,7 @@ async fn json_has_to_be_called_json() {
         &["Content-Type: text/plain"],
         &["Content-Type: application/x-www-form-urlencoded"],
         &["Content-Type: application/json", "Content-Encoding: gzip"],
+        &["Content-Type: application/jsonl"],
     ] {
         for line in
             ["POST /v1/groups/g/objects/k", "POST /v1/groups/g/batch", "POST /v1/groups/g/read"]
@@ -224,6 +236,8 @@ async fn bad_values_are_refused() {
     for body in ["{", "{\"a\":1,\"a\":2}", "\"\\ud800\"", "1 2"] {
         fixture.send(line, &json, body).await.problem(400, "malformed");
     }
+    let twice = ["Content-Type: text/plain", "Content-Type: text/html"];
+    fixture.send(line, &twice, "x").await.problem_saying((400, "malformed"), "given twice");
     for content_type in ["Content-Type: nothing", "Content-Type: a/b/c", "Content-Type: /"] {
         fixture
             .send(line, &[content_type], "x")
@@ -245,6 +259,11 @@ async fn foreign_hosts_are_refused_before_anything_else() {
     let answer = fixture.send("POST /v1/groups/g/objects/k", &headers, body).await;
     answer.problem_saying((421, "misdirected"), "evil.example");
     fixture.send("GET http://evil.example/v1/health", &[], "").await.problem(421, "misdirected");
+    let mut known = fixture.api.clone();
+    known.also_host = Some("coppice.local".into());
+    let request = Request::builder().uri("/v1/health").header("Host", "coppice.local:4437");
+    let answer = known.answer(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.status().as_u16(), 200, "the host of COPPICE_URL is ours");
     assert_eq!(fixture.group.writes(), 0);
 }
 

@@ -55,6 +55,37 @@ async fn a_client_may_prefer_the_representation() {
 }
 
 #[tokio::test]
+async fn preferences_are_read_as_their_standard_says() {
+    let fixture = Fixture::of(CrdtType::ORSet);
+    for (prefer, applied) in [
+        ("Prefer: return=\"representation\"", true),
+        ("Prefer: Return = representation; later=1", true),
+        ("Prefer: return=representation, return=minimal", true),
+        ("Prefer: return=minimal, return=representation", false),
+        ("Prefer: handling=lenient; return=representation", false),
+        ("Prefer: return", false),
+    ] {
+        let headers = ["Content-Type: application/json", prefer];
+        let body = r#"{"op":"add","element":"x"}"#;
+        let answer = fixture.send("POST /v1/groups/g/objects/s", &headers, body).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(answer.header("preference-applied").is_some(), applied, "{prefer}");
+        assert_eq!(answer.json()["result"].get("value").is_some(), applied, "{prefer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_stands_is_answered_though_it_cannot_be_shown() {
+    let fixture = Fixture::of(CrdtType::ORSet);
+    fixture.group.faults.lock().unwrap().views_reopening = 1_000;
+    let headers = ["Content-Type: application/json", "Prefer: return=representation"];
+    let body = r#"{"op":"add","element":"x"}"#;
+    let answer = fixture.send("POST /v1/groups/g/objects/s", &headers, body).await;
+    assert_eq!(answer.json()["result"], json!({"changed": true, "size": 1}));
+    assert_eq!(answer.header("preference-applied"), None);
+}
+
+#[tokio::test]
 async fn flags_and_maps_answer_their_values() {
     let flags = Fixture::of(CrdtType::EWFlag);
     assert_eq!(flags.operate("f", r#"{"op":"enable"}"#).await.json()["result"], true);
