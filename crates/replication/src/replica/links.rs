@@ -37,7 +37,8 @@ pub(super) struct Link {
     progress: Option<PeerProgress>,
     /// Records before this are to be sent now; those behind wait for the interval.
     send_before: u64,
-    next_round_ms: u64,
+    /// When all was last sent whatever `eager` says; `None`: not yet.
+    last_round_ms: Option<u64>,
     // The receiving half.
     frames_taken: u64,
     frame_end: VersionVector,
@@ -88,7 +89,7 @@ impl Replica {
             version: PROTOCOL_VERSION,
             progress: None,
             send_before: 0,
-            next_round_ms: now.steady_ms,
+            last_round_ms: None,
             frames_taken: 0,
             frame_end: VersionVector::new(),
             epoch: 0,
@@ -254,8 +255,9 @@ impl Replica {
     fn tick_link(&mut self, id: LinkId, now: Now) {
         let (next_seq, interval_ms) = (self.log.next_seq(), self.settings.interval_ms);
         let Some(link) = self.links.get_mut(&id) else { return };
-        if now.steady_ms >= link.next_round_ms {
-            link.next_round_ms = now.steady_ms.saturating_add(interval_ms);
+        let since_round_ms = link.last_round_ms.map(|last| now.steady_ms.saturating_sub(last));
+        if since_round_ms.is_none_or(|since| since >= interval_ms) {
+            link.last_round_ms = Some(now.steady_ms);
             link.send_before = next_seq;
         }
         if let Some(progress) = &mut link.progress {

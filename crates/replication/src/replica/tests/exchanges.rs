@@ -41,6 +41,22 @@ fn an_exchange_brings_what_both_lack() {
 }
 
 #[test]
+fn a_shorter_interval_takes_force_at_once() {
+    let (mut a, mut b) = lazy_pair();
+    a.write("set", add("1"), at(1));
+    let mut rounds_at = |a: &mut Node, ms| {
+        a.replica.tick(at(ms));
+        a.commit(at(ms));
+        exchange(a, &mut b, at(ms));
+        b.records.is_empty() || entries(&b.records).is_empty()
+    };
+    assert!(rounds_at(&mut a, 1_000), "an interval of 5 s is under way");
+    let settings = ReplicaSettings { interval_ms: 500, ..a.replica.settings };
+    a.replica.set_settings(settings);
+    assert!(!rounds_at(&mut a, 1_050), "the last round was over 500 ms ago");
+}
+
+#[test]
 fn an_exchange_is_over_once_what_was_announced_is_here() {
     let (mut a, mut b) = lazy_pair();
     b.write("set", add("1"), at(1));
