@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coppice_api::AgentConfig;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,9 @@ use crate::snapshots::{RocksSnapshots, SnapshotSource};
 use crate::store::rocksdb::{RocksSettings, RocksStore};
 use crate::store::{Store, StoreError};
 use crate::{run, shutdown, snapshot_command, telemetry};
+
+/// How long work on the disk may go on after the end.
+const LAST_WORK: Duration = Duration::from_secs(2);
 
 /// Parses, runs, and says how it ended: 0 well, 1 not, 64 for a wrong command line.
 #[must_use]
@@ -42,14 +46,14 @@ pub fn main(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Serves over a store that `open` opens, without snapshots, until a signal.
 pub fn serve<S: Store>(
     args: Args,
-    open: impl FnOnce(&AgentConfig) -> Result<S, StoreError>,
+    open: impl FnOnce(&AgentConfig) -> Result<S, StoreError> + Send + 'static,
 ) -> ExitCode {
-    serve_opened(args, |config| Ok(Opened { store: open(config)?, snapshots: None }))
+    serve_opened(args, move |config| Ok(Opened { store: open(config)?, snapshots: None }))
 }
 
 fn serve_opened<S: Store>(
     args: Args,
-    open: impl FnOnce(&AgentConfig) -> Result<Opened<S>, StoreError>,
+    open: impl FnOnce(&AgentConfig) -> Result<Opened<S>, StoreError> + Send + 'static,
 ) -> ExitCode {
     let source = ConfigSource { source: args.source, overrides: args.overrides };
     let config = match config::load(&source) {
@@ -73,6 +77,8 @@ fn serve_opened<S: Store>(
             }),
         }
     });
+    // What still waits for the disk, such as the opening of a store, is left.
+    runtime.shutdown_timeout(LAST_WORK);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(&error),

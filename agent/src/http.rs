@@ -47,7 +47,7 @@ use crate::telemetry::HttpMetrics;
 use problem::{Answer, Kind, Problem};
 use route::{GroupRoute, Route};
 
-pub use probes::{OperationsApi, StatusSource};
+pub use probes::{OperationsApi, StatusSource, StoreOperations};
 pub use server::{Server, ServerLimits};
 
 /// Says that the replica is still being filled by its peers.
@@ -139,6 +139,7 @@ impl AppApi {
         let (name, route) = match route {
             Route::Health => return groups::health(self, parts),
             Route::Unknown => return Err(route::unknown_path()),
+            _ if self.lifecycle.phase() == Phase::Opening => return Err(Problem::opening()),
             Route::Groups => return groups::list(self, parts),
             Route::Group(name, route) => (name, route),
         };

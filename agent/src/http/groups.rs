@@ -11,8 +11,9 @@ use coppice_crdt::VersionVector;
 use super::json::JsonBuffer;
 use super::operation;
 use super::params::Params;
-use super::problem::{Answer, Kind, Problem};
+use super::problem::{Answer, Problem};
 use super::{AppApi, Call, Parts, Phase, body};
+use crate::query::ServedGroup;
 use crate::replica_task::{GroupStatus, MemberStatus};
 
 /// How long `sync` waits for its peers where the request does not say.
@@ -22,7 +23,7 @@ const SYNC_WAIT: Duration = Duration::from_secs(2);
 pub(crate) fn health(api: &AppApi, parts: &Parts) -> Answer<Response> {
     expect_get(parts)?;
     if api.lifecycle.phase() == Phase::Opening {
-        return Err(Problem::new(Kind::StoreUnavailable, "the store is being opened: retry"));
+        return Err(Problem::opening());
     }
     let mut json = JsonBuffer::default();
     json.raw(b"{\"status\":\"ok\"}");
@@ -40,15 +41,10 @@ pub(crate) fn list(api: &AppApi, parts: &Parts) -> Answer<Response> {
         let status = group.handle.status();
         json.item();
         json.open(b'{');
-        json.text("name", &group.name);
-        json.text("type", group.crdt_type.name());
-        json.text("id", &uuid::Uuid::from_bytes(group.id).to_string());
+        write_group(&mut json, &group, &status);
         json.name("members");
         // This replica is one.
         json.number(status.members.len() + 1);
-        json.name("lag");
-        json.number(lag(&status));
-        write_figures(&mut json, &status);
         json.close(b'}');
     }
     json.close(b']');
@@ -107,8 +103,13 @@ pub(crate) async fn sync(call: Call<'_>, body: Body) -> Answer<Response> {
     Ok(json.into_response())
 }
 
-/// Writes the members of a group's state that readers and operators look at.
-pub(crate) fn write_figures(json: &mut JsonBuffer, status: &GroupStatus) {
+/// Writes the members that tell readers and operators of a group.
+pub(crate) fn write_group(json: &mut JsonBuffer, group: &ServedGroup, status: &GroupStatus) {
+    json.text("name", &group.name);
+    json.text("type", group.crdt_type.name());
+    json.text("id", &uuid::Uuid::from_bytes(group.id).to_string());
+    json.name("lag");
+    json.number(lag(status));
     for (name, figure) in
         [("objects", status.objects), ("entries", status.entries), ("logBytes", status.log_bytes)]
     {
@@ -158,7 +159,7 @@ pub(crate) fn write_vector(json: &mut JsonBuffer, vector: &VersionVector) {
 }
 
 /// Writes that are here and that the member furthest behind has not reported.
-pub(crate) fn lag(status: &GroupStatus) -> u64 {
+fn lag(status: &GroupStatus) -> u64 {
     status.members.iter().map(|member| member.lag_deltas).max().unwrap_or(0)
 }
 

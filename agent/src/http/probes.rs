@@ -1,7 +1,7 @@
 //! The operations port: metrics, probes, and the state of things.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
@@ -9,7 +9,7 @@ use axum::http::{Method, Request, StatusCode};
 use axum::response::Response;
 use prometheus::Registry;
 
-use super::groups::{lag, write_figures, write_member, write_vector};
+use super::groups::{write_group, write_member, write_vector};
 use super::json::JsonBuffer;
 use super::problem::{Kind, Problem};
 use super::{Lifecycle, Phase};
@@ -34,6 +34,13 @@ pub struct OperationsApi {
     pub lifecycle: Arc<Lifecycle>,
     /// The metrics of all components.
     pub registry: Registry,
+    /// What needs the store; empty until it is open.
+    pub store: Arc<OnceLock<StoreOperations>>,
+}
+
+/// What the operations port shows and does once the store is open.
+#[derive(Clone)]
+pub struct StoreOperations {
     /// Refreshed before metrics are shown.
     pub sources: Vec<Arc<dyn StatusSource>>,
     /// Takes snapshots; `None`: this store has none.
@@ -46,12 +53,20 @@ impl fmt::Debug for OperationsApi {
     }
 }
 
+impl fmt::Debug for StoreOperations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreOperations")
+            .field("snapshots", &self.snapshots)
+            .finish_non_exhaustive()
+    }
+}
+
 impl OperationsApi {
     /// Answers one request.
     pub async fn answer(&self, request: Request<Body>) -> Response {
         if request.uri().path() == "/snapshots" {
             let (parts, _) = request.into_parts();
-            let taken = super::snapshots::take(&parts, self.snapshots.as_ref()).await;
+            let taken = super::snapshots::take(&parts, self.store.get()).await;
             return taken.unwrap_or_else(Problem::into_response);
         }
         if request.method() != Method::GET && request.method() != Method::HEAD {
@@ -75,7 +90,8 @@ impl OperationsApi {
     }
 
     async fn metrics(&self) -> Response {
-        let (sources, registry) = (self.sources.clone(), self.registry.clone());
+        let sources = self.store.get().map_or_else(Vec::new, |store| store.sources.clone());
+        let registry = self.registry.clone();
         // Sources may ask the store, which may wait for the disk.
         let encoded = tokio::task::spawn_blocking(move || {
             for source in &sources {
@@ -131,14 +147,9 @@ impl OperationsApi {
             let status = group.handle.status();
             json.item();
             json.open(b'{');
-            json.text("name", &group.name);
-            json.text("type", group.crdt_type.name());
-            json.text("id", &uuid::Uuid::from_bytes(group.id).to_string());
+            write_group(&mut json, &group, &status);
             json.name("started");
             json.bool(status.started);
-            json.name("lag");
-            json.number(lag(&status));
-            write_figures(&mut json, &status);
             json.name("seen");
             write_vector(&mut json, &status.vector);
             json.name("members");

@@ -104,6 +104,14 @@ impl Problem {
         Self::new(Kind::Absent, format!("there is no object {key:?} in this group"))
     }
 
+    /// 503 while the store is opened for the first time.
+    pub(crate) fn opening() -> Self {
+        Self {
+            retry_after_secs: Some(1),
+            ..Self::new(Kind::StoreUnavailable, "the store is being opened: retry")
+        }
+    }
+
     /// 405 with the methods that there are.
     pub(crate) fn method_not_allowed(
         allow: &'static str,

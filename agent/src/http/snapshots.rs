@@ -11,13 +11,13 @@ use axum::response::Response;
 
 use super::host;
 use super::json::JsonBuffer;
+use super::probes::StoreOperations;
 use super::problem::{Answer, Kind, Problem};
 use super::server::LocalClient;
-use crate::snapshot_task::SnapshotRequests;
 use crate::snapshots::SnapshotError;
 
 /// Answers 201 with the snapshot's name and size once it is on disk.
-pub(super) async fn take(parts: &Parts, requests: Option<&SnapshotRequests>) -> Answer<Response> {
+pub(super) async fn take(parts: &Parts, store: Option<&StoreOperations>) -> Answer<Response> {
     if parts.method != Method::POST {
         let detail = "this resource has only POST, which takes a snapshot now";
         return Err(Problem::method_not_allowed("POST", detail));
@@ -30,7 +30,8 @@ pub(super) async fn take(parts: &Parts, requests: Option<&SnapshotRequests>) -> 
              run `coppice-agent snapshot take` beside the agent",
         ));
     }
-    let Some(requests) = requests else {
+    let store = store.ok_or_else(Problem::opening)?;
+    let Some(requests) = &store.snapshots else {
         return Err(Problem::not_offered("a snapshot of this store"));
     };
     match requests.take().await {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coppice_crdt::{CrdtType, Operation};
-use coppice_replication::{ReplicaSettings, WriteLimits};
+use coppice_replication::{FRAME_BYTES, ReplicaSettings, WriteLimits};
 use prometheus::Registry;
 
 use super::*;
@@ -97,6 +97,7 @@ async fn writer() -> (WriterHandle, GroupHandle, Arc<AtomicU32>) {
         log_age_ms: 3_600_000,
         startup_wait_ms: 0,
         expects_peers: false,
+        frame_bytes: FRAME_BYTES,
     };
     let limits = WriteLimits { objects: 100, elements: 100, value_bytes: 100 };
     let settings = GroupSettings { replica, limits, durability: GroupDurability::None };

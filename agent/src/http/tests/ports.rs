@@ -22,8 +22,7 @@ async fn operations(fixture: &Fixture, path: &str) -> (u16, String) {
         groups: fixture.api.groups.clone(),
         lifecycle: fixture.api.lifecycle.clone(),
         registry: fixture.registry.clone(),
-        sources: Vec::new(),
-        snapshots: None,
+        store: Arc::default(),
     };
     let request = Request::builder().uri(path).body(Body::empty()).unwrap();
     let response = api.answer(request).await;
@@ -44,7 +43,14 @@ async fn probes_follow_the_agents_phase() {
     };
     fixture.api.lifecycle.enter(Phase::Opening);
     assert_eq!(probes().await, [200, 503, 503]);
-    fixture.get("/v1/health").await.problem(503, "store-unavailable");
+    for target in ["/v1/health", "/v1/groups", "/v1/groups/g/objects/k"] {
+        let answer = fixture.get(target).await;
+        answer.problem(503, "store-unavailable");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+    }
+    fixture.get("/v1/nothing").await.problem(404, "unknown-path");
+    assert_eq!(operations(&fixture, "/metrics").await.0, 200, "what there is is shown");
+    assert_eq!(operations(&fixture, "/status").await.0, 200);
     fixture.api.lifecycle.enter(Phase::Serving);
     fixture.group.change_status(|status| status.started = false);
     assert_eq!(probes().await, [200, 503, 503], "no peer was reached yet");
