@@ -380,6 +380,17 @@ impl Agent {
         }
     }
 
+    /// Sends it a signal, such as `TERM`, as a supervisor does.
+    ///
+    /// # Errors
+    ///
+    /// If it is gone, or the system has no `kill`.
+    pub fn signal(&self, name: &str) -> io::Result<()> {
+        let pid = self.pid().ok_or(io::ErrorKind::NotFound)?.to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status()?;
+        if sent.success() { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
     /// Waits until it ends by itself, at most for `limit`.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         let child = self.child.as_mut()?;

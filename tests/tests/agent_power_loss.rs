@@ -89,6 +89,26 @@ fn the_first_writes_of_a_new_agent_survive_too() -> Result<(), Failure> {
 }
 
 #[test]
+fn an_agent_that_ends_well_leaves_everything_on_disk() -> Result<(), Failure> {
+    let mut powered = Powered::start("None")?;
+    powered.agent.restart()?;
+    let elements: Vec<u64> = (0..100).collect();
+    for element in &elements {
+        assert_eq!(add(&mut powered.agent.client(), "0-0", *element), Some(200));
+    }
+    powered.agent.signal("TERM")?;
+    let ended = powered.agent.wait(LIMIT).ok_or("it did not end")?;
+    assert!(ended.success(), "{}", powered.agent.log_tail());
+    powered.lose()?;
+    powered.agent.restart()?;
+    let mut acknowledged: Acknowledged =
+        (0..CONNECTIONS).map(|connection| ((0, connection), Vec::new())).collect();
+    acknowledged.insert((0, 0), elements);
+    assert_eq!(lost(&powered.agent, 0, &acknowledged), None, "nobody asked for a sync before");
+    Ok(())
+}
+
+#[test]
 fn these_tests_notice_what_was_not_synced() -> Result<(), Failure> {
     let mut powered = Powered::start("None")?;
     powered.agent.restart()?;

@@ -50,9 +50,7 @@ fn value(agent: &Agent, path: &str) -> Value {
 
 /// Stops it as a supervisor does.
 fn stop(agent: &mut Agent) {
-    let pid = agent.pid().expect("it runs").to_string();
-    let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("there is kill");
-    assert!(sent.success());
+    agent.signal("TERM").expect("it runs");
     let ended = agent.wait(Duration::from_secs(30)).expect("it ends");
     assert!(ended.success(), "{}", agent.log_tail());
 }

@@ -1,0 +1,81 @@
+//! Edits of the configuration that a running agent follows.
+
+use std::fs;
+use std::path::PathBuf;
+
+use coppice_tests::agents::{Agent, AgentSpec, groups};
+use coppice_tests::eventually::eventually;
+use coppice_tests::trio::{Failure, with_configuration, write_configuration};
+use serde_json::{Value, json};
+
+use super::{HITS, LIMIT, increment, metrics_of, value, wait_for};
+
+/// An agent whose file is edited.
+struct Edited {
+    agent: Agent,
+    file: PathBuf,
+}
+
+impl Edited {
+    /// Writes the groups, and waits until `result` was counted `times`.
+    fn edit(&self, groups: &str, (result, times): (&str, u32)) -> Result<(), Failure> {
+        fs::write(&self.file, format!("groups:\n{groups}"))?;
+        let line = format!("coppice_config_reloads_total{{result=\"{result}\"}} {times}\n");
+        let counted = || metrics_of(&self.agent).is_ok_and(|text| text.contains(&line));
+        eventually(LIMIT, || counted().then_some(()))
+            .ok_or_else(|| format!("no {line}{}", self.agent.log_tail()).into())
+    }
+
+    /// Waits until a request gets this status.
+    fn answers(&self, path: &str, status: u16) -> Result<(), Failure> {
+        let answer = || increment(&self.agent, path);
+        let seen = eventually(LIMIT, || (answer().ok()? == status).then_some(()));
+        seen.ok_or_else(|| format!("{path}: {:?}, not {status}", answer()).into())
+    }
+}
+
+#[test]
+fn limits_intervals_and_groups_follow_the_file() -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let hits = "  - {name: hits, crdt: {type: PNCounter}, sync: {eager: false, interval: 1h}}\n";
+    let file = write_configuration(folder.path(), "a.yaml", &format!("groups:\n{hits}"))?;
+    let mut a = AgentSpec::new("a", folder.path(), with_configuration(&file))?;
+    let mut b = AgentSpec::new("b", folder.path(), groups([("hits", "PNCounter")]))?;
+    a.peers.push(b.ports.peers);
+    b.peers.push(a.ports.peers);
+    let mut agents = [a.spawn()?, b.spawn()?];
+    agents.iter_mut().try_for_each(Agent::wait_until_ready)?;
+    let [a, b] = agents;
+    let a = Edited { agent: a, file };
+
+    a.answers(HITS, 200)?;
+    a.edit("  - {name: hits, crdt: {type: Nothing}}\n", ("refused", 1))?;
+    a.answers(HITS, 200)?;
+    assert_eq!(value(&b, HITS), Value::Null, "a's interval has not passed");
+
+    let quick = "  - {name: hits, crdt: {type: PNCounter}, limits: {objects: 1}, \
+                 sync: {eager: false, interval: 100ms}}\n";
+    let tags = "  - {name: tags, crdt: {type: GCounter}}\n";
+    a.edit(&format!("{quick}{tags}"), ("applied", 1))?;
+    wait_for(&b, HITS, 2)?;
+    a.answers("/v1/groups/hits/objects/second", 422)?;
+    a.answers("/v1/groups/tags/objects/x", 200)?;
+
+    a.edit(tags, ("applied", 2))?;
+    let unknown = eventually(LIMIT, || {
+        let answer = a.agent.client().get(HITS).ok()?;
+        (answer.json()["type"] == "urn:coppice:problem:unknown-group").then_some(())
+    });
+    unknown.ok_or("a group that is not listed is served")?;
+    let gone = eventually(LIMIT, || {
+        let metrics = metrics_of(&a.agent).ok()?;
+        (!metrics.contains("coppice_objects{group=\"hits\"}")).then_some(())
+    });
+    gone.ok_or("a group that is not served has figures")?;
+    assert_eq!(value(&b, HITS), 2, "b serves it as before");
+    let answer = b.client().send_json("POST", HITS, &json!({"op": "increment", "by": 5}))?;
+    assert!(answer.is_success());
+
+    a.edit(hits, ("applied", 3))?;
+    wait_for(&a.agent, HITS, 7)
+}

@@ -1,0 +1,80 @@
+//! From SIGTERM to exit code 0.
+
+use std::path::Path;
+use std::time::Duration;
+
+use coppice_tests::agents::{Agent, AgentSpec};
+use coppice_tests::client::ClientError;
+use coppice_tests::eventually::eventually;
+use coppice_tests::trio::{Failure, with_configuration, write_configuration};
+use serde_json::{Value, json};
+
+use super::{HITS, LIMIT, increment, value, wait_for};
+
+/// What the design allows, from the signal to the end.
+const STOP: Duration = Duration::from_secs(5);
+
+/// Two agents that know each other, of a counter group with these settings.
+fn pair(folder: &Path, settings: &str) -> Result<[Agent; 2], Failure> {
+    let text = format!("groups: [{{name: hits, crdt: {{type: PNCounter}}, {settings}}}]\n");
+    let file = write_configuration(folder, "agent.yaml", &text)?;
+    let mut a = AgentSpec::new("a", folder, with_configuration(&file))?;
+    let mut b = AgentSpec::new("b", folder, with_configuration(&file))?;
+    a.peers.push(b.ports.peers);
+    b.peers.push(a.ports.peers);
+    let mut agents = [a.spawn()?, b.spawn()?];
+    agents.iter_mut().try_for_each(Agent::wait_until_ready)?;
+    Ok(agents)
+}
+
+/// Waits for the end, and checks how it ended.
+fn ends_well(agent: &mut Agent) -> Result<(), Failure> {
+    let status = agent.wait(STOP).ok_or("it did not end within 5 s")?;
+    if status.success() { Ok(()) } else { Err(format!("{status}: {}", agent.log_tail()).into()) }
+}
+
+#[test]
+fn a_stopping_agent_hands_over_what_only_it_has() -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let [mut a, b] = pair(folder.path(), "sync: {eager: false, interval: 1h}")?;
+    for _ in 0..50 {
+        assert_eq!(increment(&a, HITS)?, 200);
+    }
+    assert_eq!(value(&b, HITS), Value::Null, "the interval has not passed");
+    a.signal("TERM")?;
+    ends_well(&mut a)?;
+    wait_for(&b, HITS, 50)
+}
+
+#[test]
+fn until_the_end_reads_are_answered_and_writes_refused() -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let [mut a, b] = pair(folder.path(), "sync: {eager: false, interval: 1h}")?;
+    assert_eq!(increment(&a, HITS)?, 200);
+    b.signal("STOP")?; // It takes nothing, so the hand-over lasts.
+    a.signal("TERM")?;
+    let mut client = a.client();
+    let refused = eventually(LIMIT, || {
+        let answer = client.send_json("POST", HITS, &json!({"op": "increment"})).ok()?;
+        (answer.status == 503).then_some(answer)
+    });
+    let refused = refused.ok_or("no write was refused")?;
+    assert_eq!(refused.json()["type"], "urn:coppice:problem:shutting-down");
+    assert_eq!(a.operations().get("/readyz")?.status, 503, "it wants no more traffic");
+    assert_eq!(a.operations().get("/livez")?.status, 200);
+    let mut reads = 0;
+    let ended = eventually(LIMIT, || match client.get(HITS) {
+        Ok(answer) => {
+            reads += 1;
+            (answer.status != 200).then_some(Err(answer.text()))
+        }
+        Err(ClientError::NotSent(_)) => Some(Ok(())),
+        // A kept connection that was closed between two requests.
+        Err(ClientError::NoAnswer(_)) => None,
+    });
+    ended.ok_or("it did not end")??;
+    assert!(reads > 10, "{reads} reads in the two seconds of a hand-over");
+    ends_well(&mut a)?;
+    b.signal("CONT")?;
+    Ok(())
+}
