@@ -16,11 +16,13 @@
 mod effect;
 mod group;
 mod open;
+mod removals;
 mod serving;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
+use coppice_crdt::Refusal;
 use coppice_crdt::mutant::{self, Mutant};
 use coppice_replication::{LinkId, Missing, Now};
 
@@ -31,8 +33,9 @@ pub use open::{OpenError, Opening, StoreIdentity};
 use crate::records::RecordError;
 use crate::replica_task::{Precondition, SubmitError, WriteAnswer, WriteRequest};
 use crate::store::keys::{self, Slot};
-use crate::store::{Batch, Durability, Reader, Store, StoreError};
+use crate::store::{Batch, Durability, Read, Reader, Store, StoreError};
 use group::Group;
+use removals::LongRemoval;
 
 /// About how many objects and entries the working set of a group may hold
 /// between commits.
@@ -84,6 +87,8 @@ pub struct Engine<S: Store, T> {
     effects: VecDeque<Effect<T>>,
     batch: Batch,
     unsynced_since_ms: Option<u64>,
+    /// Removals that take many steps, one after the other.
+    removals: VecDeque<LongRemoval<T>>,
 }
 
 impl<S: Store, T> fmt::Debug for Engine<S, T> {
@@ -128,10 +133,12 @@ impl<S: Store, T> Engine<S, T> {
     /// Stops serving a group; its records stay.
     pub fn remove_group(&mut self, slot: Slot) {
         self.groups.remove(&slot);
+        self.drop_removals(slot);
         self.by_link.retain(|_, of| *of != slot);
     }
 
-    /// Carries out a write. Its answer is an effect of the next commit.
+    /// Carries out a write. Its answer is an effect of the next commit; that of
+    /// a removal that takes many steps, of a later one.
     ///
     /// # Errors
     ///
@@ -153,7 +160,14 @@ impl<S: Store, T> Engine<S, T> {
                 Err(Missing(read)) => group.load(&self.store, &read)?,
             }
         };
-        self.answers.push((ticket, answer));
+        match answer {
+            Err(SubmitError::Refused { refusal: Refusal::NeedsSteps { .. }, .. })
+                if request.operations.len() == 1 =>
+            {
+                self.put_off(slot, request, ticket);
+            }
+            answer => self.answers.push((ticket, answer)),
+        }
         Ok(())
     }
 
@@ -216,7 +230,7 @@ impl<S: Store, T> Engine<S, T> {
 
     /// Whether received changes wait to be joined.
     pub fn has_work(&self) -> bool {
-        self.groups.values().any(|group| group.replica.has_work())
+        !self.removals.is_empty() || self.groups.values().any(|group| group.replica.has_work())
     }
 
     /// Joins what was received, writes everything in one batch, and fsyncs if
@@ -255,7 +269,14 @@ impl<S: Store, T> Engine<S, T> {
             group.committed(sync, now);
         }
         self.release(now);
-        self.sync_if_due(now)
+        self.sync_if_due(now)?;
+        self.go_on_removing(now)?;
+        for group in self.groups.values_mut() {
+            while let Err(Missing(read)) = group.replica.after_commit() {
+                group.load(&self.store, &read)?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts on disk what was committed, if an interval says so.
@@ -362,6 +383,7 @@ impl<S: Store, T> Engine<S, T> {
         });
         let mut tickets: Vec<T> = answered.collect();
         tickets.extend(self.answers.drain(..).map(|(ticket, _)| ticket));
+        tickets.extend(self.removals.drain(..).map(|removal| removal.ticket));
         tickets
     }
 
@@ -372,7 +394,7 @@ impl<S: Store, T> Engine<S, T> {
 }
 
 /// Drops dead counter cells that their owners can raise no more, some at a time.
-fn drop_floors<S: Store, Snapshot>(
+fn drop_floors<S: Store, Snapshot: Read>(
     group: &mut Group<Snapshot>,
     store: &S,
 ) -> Result<(), EngineError> {

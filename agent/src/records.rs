@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use coppice_crdt::{ActorId, Entry, EntryKey, EntryRange, FieldHeader};
+use coppice_crdt::{ActorId, Entry, EntryKey, EntryRange};
 use coppice_replication::{
-    DeadCell, DecodeError, HeadRecord, LocalListing, LogRecord, ObjectId, ObjectRecord, Position,
-    RepairRecord, decode_entry, decode_field,
+    DeadCell, DecodeError, EntryPage, FieldRecord, HeadRecord, LocalListing, LogRecord, ObjectId,
+    ObjectRecord, Position, RepairRecord, decode_entry,
 };
 
 use crate::store::keys::{self, Slot};
@@ -83,12 +83,12 @@ impl<R: Read> GroupRecords<'_, R> {
     /// # Errors
     ///
     /// If the store fails or the record is damaged.
-    pub fn field(&self, range: u8, key: &str, name: &str) -> Loaded<Option<FieldHeader>> {
+    pub fn field(&self, range: u8, key: &str, name: &str) -> Loaded<Option<FieldRecord>> {
         let id = ObjectId { range, key: Arc::from(key) };
         let record = coppice_replication::RecordKey::Field(id, Arc::from(name));
         let (table, at) = keys::record(self.slot, &record);
         let found = self.store.get(table, &at)?;
-        found.map(|bytes| decoded(Table::Entries, decode_field(&bytes))).transpose()
+        found.map(|bytes| decoded(Table::Entries, FieldRecord::decode(&bytes))).transpose()
     }
 
     /// Up to `limit` entry records of one object in `entries`, in order.
@@ -102,6 +102,20 @@ impl<R: Read> GroupRecords<'_, R> {
         entries: &EntryRange,
         limit: usize,
     ) -> Loaded<Vec<(EntryKey, Entry)>> {
+        Ok(self.page((range, &Arc::from(key)), entries.clone(), limit)?.entries)
+    }
+
+    /// As [`Self::scan`], with the fields whose records stand among the entries.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails or a record is damaged.
+    pub fn page(
+        &self,
+        (range, key): (u8, &Arc<str>),
+        entries: EntryRange,
+        limit: usize,
+    ) -> Loaded<EntryPage> {
         let prefix = keys::entries_of(self.slot, range, key);
         let from = [&prefix[..], &entries.from].concat();
         let to = match &entries.to {
@@ -110,14 +124,20 @@ impl<R: Read> GroupRecords<'_, R> {
         };
         let bounds = KeyRange { from: &from, to: to.as_deref() };
         let mut cursor = self.store.cursor(Table::Entries, bounds)?;
-        let mut found = Vec::new();
+        let (mut found, mut fields) = (Vec::new(), Vec::new());
         while found.len() < limit {
             let Some((at, bytes)) = cursor.next()? else { break };
             if let Some(entry) = entry_at(&prefix, at, bytes)? {
                 found.push(entry);
+            } else {
+                let record = decoded(Table::Entries, FieldRecord::decode(bytes))?;
+                let name = keys::field_name(at.get(prefix.len()..).unwrap_or_default());
+                let name = decoded(Table::Entries, name.ok_or(MISPLACED))?;
+                fields.push((Arc::from(name), record.generation));
             }
         }
-        Ok(found)
+        let (key, more) = (Arc::clone(key), found.len() == limit);
+        Ok(EntryPage { key, range: entries, entries: found, fields, more })
     }
 
     /// The group's head record.

@@ -1,12 +1,11 @@
 //! One group of an engine.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use coppice_crdt::{Entries, Header, VersionVector};
+use coppice_crdt::{Entries, Header, Operation, Outcome, VersionVector};
 use coppice_replication::{
-    Contexts, Counters, EntryPage, LinkId, MemberView, Missing, Now, ObjectKey, Output, Read,
-    Replica, ReplicaSettings, Submission, SubmitRefusal, Totals, WriteLimits,
+    Contexts, Counters, LinkId, MemberView, Missing, Now, ObjectKey, Output, Read, Replica,
+    ReplicaSettings, Submission, SubmitRefusal, Totals, WriteLimits,
 };
 
 use super::effect::{Effect, Serve, ServingStep};
@@ -56,9 +55,11 @@ pub(super) struct Group<Snapshot> {
     pub(super) replica: Replica,
     pub(super) settings: GroupSettings,
     pub(super) serving: BTreeMap<LinkId, (Snapshot, Contexts)>,
+    /// The store as it was when the removal under way began.
+    pub(super) before: Option<Snapshot>,
 }
 
-impl<Snapshot> Group<Snapshot> {
+impl<Snapshot: store::Read> Group<Snapshot> {
     pub(super) fn records<'a, R: store::Read>(&self, store: &'a R) -> GroupRecords<'a, R> {
         GroupRecords { store, slot: self.slot }
     }
@@ -103,12 +104,22 @@ impl<Snapshot> Group<Snapshot> {
             Ok(outcomes) => outcomes,
             Err(refusal) => return Ok(Err(self.refused(refusal))),
         };
+        Ok(Ok(self.answer(operations, outcomes, incomplete)?))
+    }
+
+    /// What is told of operations that were carried out.
+    pub(super) fn answer(
+        &mut self,
+        operations: &[(ObjectKey, Operation)],
+        outcomes: Vec<Outcome>,
+        incomplete: bool,
+    ) -> Result<WriteAnswer, Missing> {
         let mut results = Vec::with_capacity(outcomes.len());
         for (outcome, (key, _)) in outcomes.into_iter().zip(operations) {
             let header = self.header(key)?.filter(Header::exists);
             results.push(Written { outcome, header });
         }
-        Ok(Ok(WriteAnswer { results, incomplete }))
+        Ok(WriteAnswer { results, incomplete })
     }
 
     fn header(&mut self, key: &ObjectKey) -> Result<Option<Header>, Missing> {
@@ -182,10 +193,20 @@ impl<Snapshot> Group<Snapshot> {
                 set.supply_scan(key, range.clone(), entries);
             }
             Read::Page(key, range, limit) => {
-                let at = (set.range_of(key), &**key);
-                let entries = records.scan(at, range, *limit)?;
-                let more = entries.len() == *limit;
-                self.replica.supply_page(EntryPage { key: Arc::clone(key), entries, more });
+                let page = records.page((set.range_of(key), key), range.clone(), *limit)?;
+                self.replica.supply_page(page);
+            }
+            Read::PageBefore(key, range, limit) => {
+                let at = (set.range_of(key), key);
+                let page = match &self.before {
+                    Some(snapshot) => GroupRecords { store: snapshot, slot: self.slot }.page(
+                        at,
+                        range.clone(),
+                        *limit,
+                    )?,
+                    None => records.page(at, range.clone(), *limit)?,
+                };
+                self.replica.supply_page(page);
             }
             Read::Listing { range, from, to, limit } => {
                 let bounds = (from.as_ref(), to.as_ref());

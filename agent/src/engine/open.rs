@@ -90,6 +90,7 @@ impl<S: Store, T> Engine<S, T> {
             by_link: BTreeMap::new(),
             answers: Vec::new(),
             effects: VecDeque::new(),
+            removals: VecDeque::new(),
             batch: Batch::new(),
             unsynced_since_ms: None,
         }
@@ -134,7 +135,7 @@ impl<S: Store, T> Engine<S, T> {
         let mut replica = recovered.finish(now).map_err(failed)?;
         replica.resume_sweeps(records.sweeps()?);
         let serving = BTreeMap::new();
-        self.groups.insert(slot, Group { slot, replica, settings, serving });
+        self.groups.insert(slot, Group { slot, replica, settings, serving, before: None });
         Ok(slot)
     }
 

@@ -156,7 +156,7 @@ impl Problem {
     fn refusal(refusal: &Refusal) -> Self {
         let problem = Self::by_status(refusal.status(), refusal.to_string());
         match refusal {
-            Refusal::AmountLimit | Refusal::TooManyCells { .. } => {
+            Refusal::AmountLimit | Refusal::NeedsSteps { .. } => {
                 Self { kind: Kind::LimitReached, ..problem }
             }
             _ => problem,

@@ -152,14 +152,16 @@ impl<S: Read> Entries for StoredObject<'_, S> {
     fn field(&self, name: &str) -> Result<FieldHeader, QueryError> {
         let Some(record) = self.record()? else { return Ok(FieldHeader::default()) };
         let Some(inline) = &record.inline else {
-            return Ok(self.records.field(self.range, self.key, name)?.unwrap_or_default());
+            let field = self.records.field(self.range, self.key, name)?;
+            let field = field.and_then(|field| field.of_generation(record.generation));
+            return Ok(field.unwrap_or_default());
         };
         let mut field = FieldHeader::default();
         let mut scratch = Header::new(CrdtType::ORMap);
         for (entry_name, entry) in inline {
             if entry_name.field().is_some_and(|of| of.name == name) {
                 let change = (None, Some(entry));
-                scratch.update(self.etag_key, ("", entry_name), Some(&mut field), change);
+                scratch.update(self.etag_key, (self.key, entry_name), Some(&mut field), change);
             }
         }
         Ok(field)
@@ -199,7 +201,9 @@ impl<S: Read> Entries for StoredObject<'_, S> {
         // Hidden entries do not count, so more may have to be read.
         while found.len() < limit {
             let rest = EntryRange { from: from.clone(), to: range.to.clone() };
-            let wanted = limit - found.len();
+            // Of what is mostly hidden, one by one would be many reads.
+            let least = if record.hidden.is_empty() { 0 } else { 256 };
+            let wanted = (limit - found.len()).max(least);
             let page = self.records.scan((self.range, self.key), &rest, wanted)?;
             let Some((last, _)) = page.last() else { break };
             from = [last.as_bytes(), &[0]].concat().into_boxed_slice();
@@ -212,6 +216,7 @@ impl<S: Read> Entries for StoredObject<'_, S> {
                 break;
             }
         }
+        found.truncate(limit);
         Ok(found)
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use coppice_crdt::{CrdtType, EntryKey};
-use coppice_replication::{DecodeError, ObjectRecord, decode_entry, decode_field};
+use coppice_replication::{DecodeError, FieldRecord, ObjectRecord, decode_entry};
 use uuid::Uuid;
 
 use super::SnapshotError;
@@ -102,7 +102,7 @@ fn read_group<R: Read>(view: &R, group: StoredGroup) -> Result<GroupContents, Re
         match EntryKey::parse(name) {
             Ok(_) => decode_entry(value).map(|_| ()),
             // A map field's summaries.
-            Err(_) if name.last() == Some(&0) => decode_field(value).map(|_| ()),
+            Err(_) if name.last() == Some(&0) => FieldRecord::decode(value).map(|_| ()),
             Err(_) => Err(MISPLACED),
         }
     })?;

@@ -191,7 +191,8 @@ fn grouped(path: &Path, groups: &[(Uuid, &[&str])]) -> RocksStore {
         let mut batch = Batch::new();
         batch.put(Table::Meta, &keys::group(id.as_bytes()), &Slot::to_be_bytes(slot));
         let header = Header::new(CrdtType::GSet);
-        let record = ObjectRecord { header, inline: None, hidden: Vec::new() }.encode();
+        let record =
+            ObjectRecord { header, inline: None, hidden: Vec::new(), generation: 0 }.encode();
         for key in *objects {
             batch.put(Table::Objects, &keys::object_at(slot, 1, key), &record);
         }

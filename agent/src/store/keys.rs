@@ -163,6 +163,12 @@ pub fn entry_name(key: &[u8]) -> Option<&[u8]> {
     split_escaped(key.get(5..)?).map(|(_, name)| name)
 }
 
+/// The field whose summaries stand under this name.
+#[must_use]
+pub fn field_name(name: &[u8]) -> Option<String> {
+    EntryKey::field_of_prefix(name.strip_suffix(&[0])?)
+}
+
 fn push_escaped(bytes: &mut Vec<u8>, key: &str) {
     for &byte in key.as_bytes() {
         bytes.push(byte);

@@ -123,6 +123,15 @@ impl EntryKey {
         bytes
     }
 
+    /// The name of the field whose entries' names all begin so.
+    #[must_use]
+    pub fn field_of_prefix(bytes: &[u8]) -> Option<String> {
+        // Made whole by a type, so that there is one way to read names.
+        let whole = [bytes, &[CrdtType::ORSet.byte()]].concat();
+        let (field, _) = split_field(&whole)?;
+        Some(field?.name.into_owned())
+    }
+
     /// An entry's name from its encoded bytes, checked to be one.
     ///
     /// # Errors

@@ -47,7 +47,30 @@ pub struct Header {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldHeader {
     /// Ascending by type; types with neither entries nor existence are absent.
-    pub types: Vec<(CrdtType, Summary)>,
+    pub types: Vec<TypeSummary>,
+}
+
+/// The figures of a map field as one type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TypeSummary {
+    /// The type.
+    pub crdt_type: CrdtType,
+    /// Over its live entries.
+    pub summary: Summary,
+    /// What these add to the object's etag, so that a removal of them all need
+    /// not look at each.
+    pub etag: u128,
+}
+
+/// What a map's field adds to the figures of its map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FieldTotals {
+    /// Live entries, existences included.
+    pub entries: u64,
+    /// Live counter cells among them.
+    pub cells: u64,
+    /// What they add to the etag.
+    pub etag: u128,
 }
 
 /// Hashes live entries under a group's id, so that etags of two groups, or of
@@ -185,7 +208,8 @@ impl Header {
         let hash = |entry: Option<&Entry>| {
             entry.map_or(0, |entry| etag_key.contribution(object_key, name, entry))
         };
-        self.etag = self.etag.wrapping_sub(hash(old)).wrapping_add(hash(new));
+        let risen = hash(new).wrapping_sub(hash(old));
+        self.etag = self.etag.wrapping_add(risen);
         let is_dead =
             |entry: Option<&Entry>| u64::from(entry.is_some_and(|entry| !entry.is_live()));
         self.dead = (self.dead + is_dead(new)).saturating_sub(is_dead(old));
@@ -195,7 +219,7 @@ impl Header {
         };
         if let Some(header) = field {
             let was_visible = header.exists();
-            header.update(of.crdt_type, name.part(), old, new);
+            header.update(of.crdt_type, name.part(), (old, new), risen);
             self.fields =
                 (self.fields + u64::from(header.exists())).saturating_sub(u64::from(was_visible));
         }
@@ -212,40 +236,56 @@ impl FieldHeader {
     /// Whether the field is visible with some type.
     #[must_use]
     pub fn exists(&self) -> bool {
-        self.types.iter().any(|(_, summary)| summary.exists())
+        self.types.iter().any(|of| of.summary.exists())
     }
 
     /// The type readers see: of those that exist, the one whose name sorts first.
     #[must_use]
     pub fn visible(&self) -> Option<(CrdtType, Summary)> {
-        let existing = self.types.iter().filter(|(_, summary)| summary.exists());
-        existing.min_by_key(|(crdt_type, _)| crdt_type.name()).copied()
+        let existing = self.types.iter().filter(|of| of.summary.exists());
+        let first = existing.min_by_key(|of| of.crdt_type.name());
+        first.map(|of| (of.crdt_type, of.summary))
     }
 
     /// The summary of the field as a `crdt_type`.
     #[must_use]
     pub fn summary(&self, crdt_type: CrdtType) -> Summary {
-        let found = self.types.iter().find(|(known, _)| *known == crdt_type);
-        found.map_or_else(Summary::default, |(_, summary)| *summary)
+        let found = self.types.iter().find(|known| known.crdt_type == crdt_type);
+        found.map_or_else(Summary::default, |known| known.summary)
+    }
+
+    /// What the field adds to its map's header: live entries, the existences
+    /// among them; live counter cells; etag.
+    #[must_use]
+    pub fn totals(&self) -> FieldTotals {
+        let mut totals = FieldTotals::default();
+        for of in &self.types {
+            totals.entries += of.summary.entries + u64::from(of.summary.existence);
+            totals.cells += if of.crdt_type.is_counter() { of.summary.entries } else { 0 };
+            totals.etag = totals.etag.wrapping_add(of.etag);
+        }
+        totals
     }
 
     fn update(
         &mut self,
         crdt_type: CrdtType,
         part: Part<'_>,
-        old: Option<&Entry>,
-        new: Option<&Entry>,
+        (old, new): (Option<&Entry>, Option<&Entry>),
+        risen: u128,
     ) {
-        let at = match self.types.binary_search_by_key(&crdt_type, |(known, _)| *known) {
+        let at = match self.types.binary_search_by_key(&crdt_type, |known| known.crdt_type) {
             Ok(at) => at,
             Err(at) => {
-                self.types.insert(at, (crdt_type, Summary::default()));
+                let summary = Summary::default();
+                self.types.insert(at, TypeSummary { crdt_type, summary, etag: 0 });
                 at
             }
         };
-        let summary = &mut self.types[at].1;
-        summary.update(part, old, new);
-        if !summary.exists() {
+        let of = &mut self.types[at];
+        of.summary.update(part, old, new);
+        of.etag = of.etag.wrapping_add(risen);
+        if !of.summary.exists() {
             self.types.remove(at);
         }
     }

@@ -44,6 +44,7 @@ mod or_map;
 mod or_set;
 mod pn_counter;
 pub mod query;
+mod reach;
 mod removal;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -57,11 +58,13 @@ pub use element::{Element, ElementError};
 pub use entries::Entries;
 pub use entry::{Amounts, Cell, Entry, Version, picked};
 pub use entry_key::{EntryKey, Field, MalformedEntryKey, Part};
-pub use header::{EtagKey, FieldHeader, Header, Summary};
+pub use header::{EtagKey, FieldHeader, FieldTotals, Header, Summary, TypeSummary};
 pub use hybrid_timestamp::{HybridClock, HybridTimestamp};
 pub use json::{Json, JsonError};
 pub use operation::{
     Applied, Operation, OperationContext, OperationError, Outcome, Refusal, RegisterWrite, apply,
     parse_ttl,
 };
+pub use reach::Reach;
+pub use removal::{MAX_CELLS_PER_UNIT, RemovalExtent, removal_extent, taking, with_existence};
 pub use version_vector::VersionVector;

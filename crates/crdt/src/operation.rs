@@ -110,6 +110,9 @@ pub struct OperationContext<'a> {
     pub seen: &'a [(EntryRange, VersionVector)],
     /// The most bytes a register's value may have.
     pub value_bytes_limit: u64,
+    /// Whether it costs much to look through the object, however little of it is
+    /// live: what earlier removals took still stands between.
+    pub is_littered: bool,
 }
 
 /// An operation carried out.

@@ -64,10 +64,8 @@ pub(crate) fn remove<E: Entries + ?Sized>(name: &str, work: &Work<'_, E>) -> Ste
         return Ok(Applied::unchanged(outcome));
     }
     let mut delta = ObjectDelta::default();
-    for (crdt_type, summary) in &field.types {
-        let range = EntryRange::with_prefix(&EntryKey::field_prefix(name, *crdt_type));
-        removal::take_all(&mut delta, &range, Live::of(*crdt_type, summary), work)?;
-    }
+    let range = EntryRange::with_prefix(&EntryKey::field_name_prefix(name));
+    removal::take_all(&mut delta, &range, Live::of_field(&field), work)?;
     if !header.summary.existence {
         delta.put_existence(Place::Object, work.dot());
     }
@@ -86,8 +84,7 @@ pub(crate) fn clear<E: Entries + ?Sized>(work: &Work<'_, E>) -> Step<Applied, E>
         return Ok(Applied::unchanged(outcome));
     }
     let mut delta = ObjectDelta::default();
-    let fields = Summary { existence: false, ..header.summary };
-    removal::take_all(&mut delta, &EntryRange::fields(), Live::of(CrdtType::ORMap, &fields), work)?;
+    removal::take_all(&mut delta, &EntryRange::fields(), Live::of(&header), work)?;
     if !header.summary.existence {
         delta.put_existence(Place::Object, work.dot());
     }

@@ -78,7 +78,7 @@ pub(crate) fn clear<E: Entries + ?Sized>(place: Place<'_>, work: &Work<'_, E>) -
         return Ok(Applied::unchanged(outcome));
     }
     let mut delta = ObjectDelta::default();
-    let live = Live { entries: summary.entries, cells: 0 };
+    let live = Live { entries: summary.entries, cells: 0, dead: 0 };
     removal::take_all(&mut delta, &place.elements(), live, work)?;
     if !summary.existence {
         delta.put_existence(place, work.dot());

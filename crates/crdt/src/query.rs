@@ -139,8 +139,10 @@ pub fn elements<E: Entries + ?Sized>(
     after: Option<&Element>,
     limit: usize,
 ) -> Result<Option<Page<Element>>, E::Error> {
-    if visible(entries)?.is_none() {
-        return Ok(None);
+    let Some(header) = visible(entries)? else { return Ok(None) };
+    if header.summary.entries == 0 {
+        // What was removed just now may still stand there, to be swept.
+        return Ok(Some(Page { items: Vec::new(), more: false }));
     }
     let after = after.map(|element| EntryKey::of_object(Part::Element(element.as_bytes())));
     elements_in(entries, &EntryRange::elements(), after.as_ref(), limit).map(Some)
@@ -189,8 +191,9 @@ pub fn fields<E: Entries + ?Sized>(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Option<Page<MapField>>, E::Error> {
-    if visible(entries)?.is_none() {
-        return Ok(None);
+    let Some(header) = visible(entries)? else { return Ok(None) };
+    if header.fields == 0 {
+        return Ok(Some(Page { items: Vec::new(), more: false }));
     }
     let mut rest = EntryRange::fields();
     if let Some(after) = after {
@@ -263,8 +266,8 @@ fn map_field<E: Entries + ?Sized>(
 ) -> Result<Option<MapField>, E::Error> {
     let Some((crdt_type, summary)) = header.visible() else { return Ok(None) };
     let Some(value) = field_value(entries, name, (crdt_type, summary))? else { return Ok(None) };
-    let existing = header.types.iter().filter(|(_, summary)| summary.exists());
-    let others = existing.map(|(other, _)| *other).filter(|other| *other != crdt_type);
+    let existing = header.types.iter().filter(|of| of.summary.exists());
+    let others = existing.map(|of| of.crdt_type).filter(|other| *other != crdt_type);
     Ok(Some(MapField { name: name.into(), crdt_type, value, conflicts: others.collect() }))
 }
 

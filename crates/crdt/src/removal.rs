@@ -7,50 +7,78 @@
 //! covers. Counter cells cannot be taken so: only the amounts seen tell what of a
 //! cell is removed, so a floor is recorded for each live cell.
 //!
+//! A removal that has to look at more than it may at once is refused with
+//! [`Refusal::NeedsSteps`]; its caller carries it out bit by bit, from
+//! [`removal_extent`], [`taking`] and [`with_existence`].
+//!
 //! Source: Almeida, Shoker, Baquero, arXiv:1603.01529, section 7 (the delta of a
 //! removal is a context without dots).
 
 use crate::operation::{Applied, Outcome, Place, Step, Stop, Work};
 use crate::{
-    Cell, CrdtType, Entries, Entry, EntryDelta, EntryKey, EntryRange, Floor, ObjectDelta,
-    RangeRemoval, Refusal, Summary, lww_register,
+    Cell, CrdtType, Dot, Entries, Entry, EntryDelta, EntryKey, EntryRange, FieldHeader, Floor,
+    Header, ObjectDelta, Operation, RangeRemoval, Refusal, lww_register,
 };
 
 /// Up to how many live entries a removal names one by one.
 const MAX_NAMED_ENTRIES: u64 = 64;
 
-/// The most counter cells that one removal takes, for each needs its floor.
-const MAX_CELLS: u64 = 10_000;
+/// The most counter cells that one unit takes, for each needs its floor.
+pub const MAX_CELLS_PER_UNIT: usize = 10_000;
+
+/// The most entries a removal looks at at once: live ones, and dead cells
+/// between them.
+const MAX_SCANNED: u64 = 16_384;
 
 /// Entries read at a time.
 const PAGE: usize = 1024;
 
-/// The most pages a removal reads in search of counter cells: dead ones, and
-/// other fields of a map, stand between the live ones.
-const MAX_PAGES: usize = 64;
-
-/// How much is live in a range.
+/// How much is in a range.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Live {
-    /// Entries, counter cells and existences included.
+    /// Live entries, counter cells and existences included.
     pub(crate) entries: u64,
-    /// Counter cells among them.
+    /// Live counter cells among them.
     pub(crate) cells: u64,
+    /// Dead cells that may stand between them.
+    pub(crate) dead: u64,
+}
+
+/// What an operation removes as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovalExtent {
+    /// Where.
+    pub range: EntryRange,
+    /// Live counter cells there.
+    pub cells: u64,
 }
 
 impl Live {
-    /// What is live in an object or field of type `crdt_type`.
-    pub(crate) fn of(crdt_type: CrdtType, summary: &Summary) -> Self {
-        let cells = match crdt_type {
+    /// What is in an object.
+    pub(crate) fn of(header: &Header) -> Self {
+        let summary = header.summary;
+        let cells = match header.crdt_type {
             CrdtType::GCounter | CrdtType::PNCounter => summary.entries,
             CrdtType::ORMap => u64::try_from(summary.sum).unwrap_or(0),
             CrdtType::GSet | CrdtType::ORSet | CrdtType::EWFlag | CrdtType::LWWRegister => 0,
         };
-        Self { entries: summary.entries.saturating_add(u64::from(summary.existence)), cells }
+        let entries = summary.entries.saturating_add(u64::from(summary.existence));
+        Self { entries, cells, dead: header.dead }
+    }
+
+    /// What is in a map's field. Its dead cells are as many as its writers at
+    /// most, and are not counted.
+    pub(crate) fn of_field(field: &FieldHeader) -> Self {
+        let totals = field.totals();
+        Self { entries: totals.entries, cells: totals.cells, dead: 0 }
     }
 
     const fn is_small(self) -> bool {
         self.entries.saturating_sub(self.cells) <= MAX_NAMED_ENTRIES
+    }
+
+    const fn can_be_scanned(self) -> bool {
+        self.entries.saturating_add(self.dead) <= MAX_SCANNED
     }
 }
 
@@ -62,102 +90,128 @@ pub(crate) fn delete<E: Entries + ?Sized>(
     if crdt_type == CrdtType::LWWRegister {
         return lww_register::delete(work);
     }
-    let summary = work.summary(Place::Object)?;
-    if !summary.exists() {
+    let header = work.header(crdt_type)?;
+    if !header.exists() {
         return Err(Stop::Refused(Refusal::Absent));
     }
     let mut delta = ObjectDelta::default();
-    take_all(&mut delta, &EntryRange::all(), Live::of(crdt_type, &summary), work)?;
+    take_all(&mut delta, &EntryRange::all(), Live::of(&header), work)?;
     Ok(Applied { delta, outcome: Outcome::Deleted })
 }
 
-/// Adds to `delta` the removal of everything in `range`, where `live` is live.
+/// Adds to `delta` the removal of everything in `range`, where `live` is.
 pub(crate) fn take_all<E: Entries + ?Sized>(
     delta: &mut ObjectDelta,
     range: &EntryRange,
     live: Live,
     work: &Work<'_, E>,
 ) -> Step<(), E> {
-    if live.cells > MAX_CELLS {
-        return Err(Stop::Refused(Refusal::TooManyCells { limit: MAX_CELLS }));
+    let needs_steps = || Err(Stop::Refused(Refusal::NeedsSteps { cells: MAX_CELLS_PER_UNIT }));
+    if live.cells > MAX_CELLS_PER_UNIT as u64 {
+        return needs_steps();
     }
-    if live.is_small() {
-        return take_named(delta, range, live.entries, work);
+    // Where parts of the object are judged by different contexts (a repair is
+    // half-way through it) no one context tells what was seen.
+    let can_be_scanned = live.can_be_scanned() && !work.context.is_littered;
+    let one_context = match work.context.seen {
+        [(_, context)] => Some(context),
+        _ => None,
+    };
+    if (live.is_small() || one_context.is_none()) && can_be_scanned {
+        return take_named(delta, range, work, |_| true);
     }
-    for (judged, context) in work.context.seen {
-        if let Some(range) = range.intersection(judged) {
-            delta.removals.push(RangeRemoval { range, context: context.clone() });
+    let Some(context) = one_context else { return needs_steps() };
+    delta.removals.push(RangeRemoval { range: range.clone(), context: context.clone() });
+    match live.cells {
+        0 => Ok(()),
+        _ if can_be_scanned => {
+            take_named(delta, range, work, |change| matches!(change, EntryDelta::Cells { .. }))
         }
+        _ => needs_steps(),
     }
-    delta.removals.sort_by(|a, b| a.range.cmp(&b.range));
-    take_cells(delta, range, live.cells, work)
 }
 
-/// Names what is live in `range`, `wanted` entries.
+/// Names what is live in `range`, as far as it is `wanted`.
 fn take_named<E: Entries + ?Sized>(
     delta: &mut ObjectDelta,
     range: &EntryRange,
-    mut wanted: u64,
     work: &Work<'_, E>,
+    wanted: impl Fn(&EntryDelta) -> bool,
 ) -> Step<(), E> {
     let mut after = None;
-    for _ in 0..MAX_PAGES {
+    loop {
         let page = work.scan(range, after.as_ref(), PAGE)?;
         let is_last = page.len() < PAGE;
         after = page.last().map(|(key, _)| key.clone());
         for (key, entry) in page {
-            if let Some(change) = taking(&entry) {
-                wanted = wanted.saturating_sub(1);
-                delta.entries.insert(key, change);
-            }
-        }
-        if is_last || wanted == 0 {
-            return Ok(());
-        }
-    }
-    Err(Stop::Refused(Refusal::TooManyCells { limit: MAX_CELLS }))
-}
-
-/// Records the floors of the counter cells that are live in `range`, `wanted` entries.
-fn take_cells<E: Entries + ?Sized>(
-    delta: &mut ObjectDelta,
-    range: &EntryRange,
-    mut wanted: u64,
-    work: &Work<'_, E>,
-) -> Step<(), E> {
-    let mut rest = range.clone();
-    let mut after = None;
-    for _ in 0..MAX_PAGES {
-        if wanted == 0 {
-            return Ok(());
-        }
-        let page = work.scan(&rest, after.as_ref(), PAGE)?;
-        let is_last = page.len() < PAGE;
-        after = page.last().map(|(key, _)| key.clone());
-        for (key, entry) in page {
-            if let Some(change @ EntryDelta::Cells { .. }) = taking(&entry) {
-                wanted = wanted.saturating_sub(1);
+            if let Some(change) = taking(&entry).filter(&wanted) {
                 delta.entries.insert(key, change);
             }
         }
         if is_last {
             return Ok(());
         }
-        // The types of counters sort before the others of a field's name: once
-        // past them, the rest of that name holds no cell.
-        let behind = after.as_ref().and_then(EntryKey::field);
-        if let Some(field) = behind.filter(|field| !field.crdt_type.is_counter()) {
-            let name = EntryRange::with_prefix(&EntryKey::field_name_prefix(&field.name));
-            let Some(from) = name.to else { return Ok(()) };
-            rest.from = from;
-            after = None;
-        }
     }
-    Err(Stop::Refused(Refusal::TooManyCells { limit: MAX_CELLS }))
+}
+
+/// What `operation` removes as a whole; `None` if it is no such removal.
+///
+/// # Errors
+///
+/// What reading `entries` met.
+pub fn removal_extent<E: Entries + ?Sized>(
+    operation: &Operation,
+    crdt_type: CrdtType,
+    entries: &E,
+) -> Result<Option<RemovalExtent>, E::Error> {
+    let header = entries.header()?;
+    let of_object = header.map_or(0, |header| Live::of(&header).cells);
+    Ok(match (operation, crdt_type) {
+        (Operation::Delete, _) => Some((EntryRange::all(), of_object)),
+        (Operation::Clear, CrdtType::ORMap) => Some((EntryRange::fields(), of_object)),
+        (Operation::Clear, CrdtType::ORSet) => Some((EntryRange::elements(), 0)),
+        (Operation::RemoveField { field }, CrdtType::ORMap) => {
+            let cells = entries.field(field)?.totals().cells;
+            Some((EntryRange::with_prefix(&EntryKey::field_name_prefix(field)), cells))
+        }
+        (Operation::Update { field, crdt_type, operation }, CrdtType::ORMap) => {
+            let prefix = EntryKey::field_elements_prefix(field, *crdt_type);
+            (**operation == Operation::Clear).then(|| (EntryRange::with_prefix(&prefix), 0))
+        }
+        _ => None,
+    }
+    .map(|(range, cells)| RemovalExtent { range, cells }))
+}
+
+/// Completes the last delta of a removal that was carried out in steps: what
+/// `operation` leaves goes on existing.
+///
+/// # Errors
+///
+/// What reading `entries` met.
+pub fn with_existence<E: Entries + ?Sized>(
+    mut delta: ObjectDelta,
+    operation: &Operation,
+    entries: &E,
+    dot: Dot,
+) -> Result<ObjectDelta, E::Error> {
+    if *operation == Operation::Delete {
+        return Ok(delta);
+    }
+    if entries.header()?.is_none_or(|header| !header.summary.existence) {
+        delta.put_existence(Place::Object, dot);
+    }
+    if let Operation::Update { field, crdt_type, .. } = operation
+        && !entries.field(field)?.summary(*crdt_type).existence
+    {
+        delta.put_existence(Place::Field { name: field, crdt_type: *crdt_type }, dot);
+    }
+    Ok(delta)
 }
 
 /// The removal of all that is live of `entry`; `None` if nothing is.
-fn taking(entry: &Entry) -> Option<EntryDelta> {
+#[must_use]
+pub fn taking(entry: &Entry) -> Option<EntryDelta> {
     if !entry.is_live() {
         return None;
     }

@@ -27,9 +27,8 @@ pub use message::{
 };
 pub use peer_progress::{FRAME_BYTES, PeerProgress, RelayRule, Serving};
 pub use record::{
-    DeadCell, HeadRecord, Intervals, LogItem, LogRecord, ObjectId, ObjectRecord, Position, RANGES,
-    RecordKey, RecordWrite, RepairRecord, Totals, decode_entry, decode_field, encode_entry,
-    encode_field,
+    DeadCell, FieldRecord, HeadRecord, Intervals, LogItem, LogRecord, ObjectId, ObjectRecord,
+    Position, RANGES, RecordKey, RecordWrite, RepairRecord, Totals, decode_entry, encode_entry,
 };
 pub use replica::{
     Contexts, Counters, Identity, LinkStatus, LocalListing, MemberView, Now, Recovered,

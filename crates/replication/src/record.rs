@@ -16,7 +16,7 @@ use coppice_crdt::{ActorId, CrdtType, EntryKey};
 pub use head::HeadRecord;
 pub use log::{LogItem, LogRecord, Totals};
 pub(crate) use object::encode_object;
-pub use object::{ObjectRecord, decode_entry, decode_field, encode_entry, encode_field};
+pub use object::{FieldRecord, ObjectRecord, decode_entry, encode_entry};
 pub use repair::{Intervals, Position, RepairRecord};
 pub(crate) use repair::{put_position, take_position};
 

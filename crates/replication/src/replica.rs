@@ -9,7 +9,8 @@
 //! 2. [`Replica::seal`]: the records of one commit. The owner writes them, in
 //!    one atomic batch, and fsyncs if that was asked for;
 //! 3. [`Replica::committed`]: from now on what was written may be seen;
-//! 4. outputs: [`Replica::take_outputs`] and [`Replica::wanted_records`].
+//! 4. [`Replica::after_commit`]: a little of what takes many steps;
+//! 5. outputs: [`Replica::take_outputs`] and [`Replica::wanted_records`].
 //!
 //! Nothing that a commit holds leaves before step 3: that is the one durable
 //! point. If a commit fails, the replica is dropped and recovered from its store
@@ -22,6 +23,7 @@ mod floors;
 mod identity;
 mod links;
 mod recovery;
+mod removing;
 mod repairing;
 mod sweeping;
 mod writing;
@@ -147,6 +149,7 @@ pub struct Replica {
     repairing: Repairing,
     extra_writes: Vec<RecordWrite>,
     sweeps: sweeping::Sweeps,
+    removing: Option<removing::Removing>,
     outputs: Vec<Output>,
     pins: BTreeMap<LinkId, u64>,
     counters: Counters,

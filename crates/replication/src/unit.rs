@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coppice_crdt::{
-    ActorId, CrdtType, Dot, EntryDelta, EntryKey, ObjectDelta, Part, VersionVector,
+    ActorId, CrdtType, Dot, EntryDelta, EntryKey, ObjectDelta, Part, RangeRemoval, Reach,
+    VersionVector,
 };
 
 /// An object's key: 1 to 512 bytes of UTF-8.
@@ -103,6 +104,10 @@ impl Unit {
             }
             if !delta.entries.iter().all(|(name, change)| fits(crdt_type, name, change)) {
                 return Err(DamagedUnit("a change does not fit the group's type"));
+            }
+            let known = |removal: &RangeRemoval| Reach::of(&removal.range, crdt_type).is_some();
+            if !delta.removals.iter().all(known) {
+                return Err(DamagedUnit("a large removal has a range that none has"));
             }
             if !delta.entries.iter().all(|(name, change)| self.wrote(name, change)) {
                 return Err(DamagedUnit("a change is none of its writes"));

@@ -12,6 +12,7 @@
 //! Pure: no clock, no IO, no randomness.
 
 mod hiding;
+mod left;
 mod object;
 
 use std::collections::BTreeMap;
@@ -24,12 +25,12 @@ use coppice_crdt::{
 use indexmap::IndexMap;
 
 pub use hiding::EntryPage;
-use hiding::SurvivorCount;
-pub(crate) use hiding::{ENTRIES_PER_STEP, behind};
+pub(crate) use hiding::{Pace, behind};
+use left::{LeftCount, Watch};
 pub use object::ObjectView;
 use object::{Slot, WorkingObject, deadline};
 
-use crate::record::{ObjectId, ObjectRecord, Position, RANGES, RecordWrite, Totals};
+use crate::record::{FieldRecord, ObjectId, ObjectRecord, Position, RANGES, RecordWrite, Totals};
 use crate::unit::ObjectKey;
 
 /// Up to this many encoded bytes an object lives inside its header record.
@@ -51,6 +52,9 @@ pub enum Read {
     /// The first entry records of one object in a range, as they are stored: up
     /// to so many, for [`crate::Replica::supply_page`].
     Page(ObjectKey, EntryRange, usize),
+    /// As [`Read::Page`], but of the store as it was when the removal under way
+    /// began ([`crate::Replica::begin_removal`]).
+    PageBefore(ObjectKey, EntryRange, usize),
     /// All objects and entries between two places of a range, with their records;
     /// the listing may stop after `limit` entries.
     Listing {
@@ -82,7 +86,9 @@ pub struct WorkingSet {
     totals: Totals,
     digests: Box<[u128; RANGES]>,
     touched_ranges: u64,
-    counts: Vec<SurvivorCount>,
+    counts: Vec<LeftCount>,
+    watch: Option<Watch>,
+    pub(crate) pace: Pace,
     newly_hidden: Vec<ObjectKey>,
     newly_dead: Vec<(ObjectKey, EntryKey, Cell)>,
     own: Option<ActorId>,
@@ -109,8 +115,9 @@ enum Undone {
         /// How many cells had died before.
         dead: usize,
     },
-    /// Large removals that were hidden before.
-    Hidden(Vec<RangeRemoval>),
+    /// What was hidden before, under which generation, and the fields whose
+    /// summaries are other ones.
+    Hidden { before: (Vec<RangeRemoval>, u64), fields: Vec<(Arc<str>, Option<Slot<FieldHeader>>)> },
 }
 
 /// A point to which changes can be taken back.
@@ -136,6 +143,8 @@ impl WorkingSet {
             digests,
             touched_ranges: 0,
             counts: Vec::new(),
+            watch: None,
+            pace: Pace::default(),
             newly_hidden: Vec::new(),
             newly_dead: Vec::new(),
             own: None,
@@ -193,6 +202,7 @@ impl WorkingSet {
         if let Some(record) = record {
             object.header = Some(record.header);
             object.hidden = record.hidden;
+            object.generation = record.generation;
             object.spilled = record.inline.is_none();
             object.complete = record.inline.is_some();
             object.load_inline(self.etag_key, record.inline.unwrap_or_default());
@@ -209,9 +219,10 @@ impl WorkingSet {
     }
 
     /// Supplies a map field's record, `None` if the store has none.
-    pub fn supply_field(&mut self, key: &ObjectKey, name: &Arc<str>, field: Option<FieldHeader>) {
+    pub fn supply_field(&mut self, key: &ObjectKey, name: &Arc<str>, field: Option<FieldRecord>) {
         if let Some(object) = self.objects.get_mut(key) {
-            let slot = Slot { state: field, dirty: false };
+            let state = field.and_then(|field| field.of_generation(object.generation));
+            let slot = Slot { state, dirty: false };
             object.fields.entry(Arc::clone(name)).or_insert(slot);
         }
     }
@@ -325,11 +336,13 @@ impl WorkingSet {
                     }
                     object.deadline_ms = deadline_ms;
                 }
-                Undone::Hidden(hidden) => {
-                    self.counts.retain(|count| count.key != undo.key);
+                Undone::Hidden { before, fields } => {
                     self.newly_hidden.pop();
                     let Some(object) = self.objects.get_mut(&undo.key) else { continue };
-                    object.hidden = hidden;
+                    (object.hidden, object.generation) = before;
+                    for (name, slot) in fields.into_iter().rev() {
+                        restore(&mut object.fields, name, slot);
+                    }
                 }
             }
             let Some(object) = self.objects.get_mut(&undo.key) else { continue };
@@ -355,12 +368,7 @@ impl WorkingSet {
         delta: &ObjectDelta,
         seen: &[(EntryRange, VersionVector)],
     ) -> Result<(), Missing> {
-        for removal in &delta.removals {
-            match self.survivors(key, delta, removal, seen)? {
-                Some(survivors) => self.hide(key, removal, survivors)?,
-                None => self.remove_each(key, removal)?,
-            }
-        }
+        self.join_removals(key, delta, seen)?;
         for (name, change) in &delta.entries {
             let old = self.object(key)?.entry(name)?;
             let owner = owner_of(name);
@@ -370,17 +378,6 @@ impl WorkingSet {
             };
             let new = change.apply(owner, old.clone(), &context.1);
             self.replace_entry(key, name, old.as_ref(), new)?;
-        }
-        Ok(())
-    }
-
-    /// Takes what a large removal takes, by looking at each entry: its range is
-    /// loaded whole.
-    fn remove_each(&mut self, key: &ObjectKey, removal: &RangeRemoval) -> Result<(), Missing> {
-        let entries = self.object(key)?.scan(&removal.range, None, usize::MAX)?;
-        for (name, entry) in entries {
-            let left = removal.survivors(&name, entry.clone());
-            self.replace_entry(key, &name, Some(&entry), left)?;
         }
         Ok(())
     }

@@ -5,8 +5,8 @@
 mod values;
 
 use coppice_replication::{
-    DecodeError, HeadRecord, LogRecord, MAX_FRAME_BYTES, Message, ObjectRecord, PROTOCOL_VERSION,
-    RepairRecord, decode_entry, decode_field, encode_entry, encode_field,
+    DecodeError, FieldRecord, HeadRecord, LogRecord, MAX_FRAME_BYTES, Message, ObjectRecord,
+    PROTOCOL_VERSION, RepairRecord, decode_entry, encode_entry,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -53,8 +53,8 @@ fn decode_as_everything(bytes: &[u8]) {
     if let Ok(entry) = decode_entry(bytes) {
         assert_eq!(decode_entry(&encode_entry(&entry)), Ok(entry));
     }
-    if let Ok(field) = decode_field(bytes) {
-        assert_eq!(decode_field(&encode_field(&field)), Ok(field));
+    if let Ok(field) = FieldRecord::decode(bytes) {
+        assert_eq!(FieldRecord::decode(&field.encode()), Ok(field));
     }
 }
 
@@ -67,7 +67,7 @@ fn encoded() -> impl Strategy<Value = Vec<u8>> {
         1 => values::head_record().prop_map(|record| record.encode()),
         1 => values::repair_record().prop_map(|record| record.encode()),
         1 => values::entry().prop_map(|entry| encode_entry(&entry)),
-        1 => values::field().prop_map(|field| encode_field(&field)),
+        1 => values::field().prop_map(|field| field.encode()),
     ]
 }
 
@@ -103,7 +103,7 @@ proptest! {
         field in values::field(),
     ) {
         prop_assert_eq!(decode_entry(&encode_entry(&entry)), Ok(entry));
-        prop_assert_eq!(decode_field(&encode_field(&field)), Ok(field));
+        prop_assert_eq!(FieldRecord::decode(&field.encode()), Ok(field));
     }
 
     #[test]

@@ -14,8 +14,8 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 use coppice_replication::{
-    DecodeError, HeadRecord, LogRecord, Message, ObjectRecord, RepairRecord, decode_entry,
-    decode_field, encode_entry, encode_field,
+    DecodeError, FieldRecord, HeadRecord, LogRecord, Message, ObjectRecord, RepairRecord,
+    decode_entry, encode_entry,
 };
 
 /// Set to 1 to write the files instead of comparing them.
@@ -92,7 +92,7 @@ fn entry_and_field_records_are_written_and_read_as_ever() {
         check((name, what), &entry, encode_entry, decode_entry);
     }
     let what = "a map field's record: likes, as a PNCounter of 7 and as an ORSet of 2";
-    check(("record_field", what), &fixed::field(), encode_field, decode_field);
+    check(("record_field", what), &fixed::field(), FieldRecord::encode, FieldRecord::decode);
 }
 
 #[test]

@@ -231,6 +231,7 @@ impl State {
                 now_ms,
                 seen: &ranges,
                 value_bytes_limit: 64,
+                is_littered: false,
             };
             let object = objects.entry(key.to_string()).or_default();
             let entries = FakeEntries(Some(object));

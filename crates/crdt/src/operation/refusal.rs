@@ -53,14 +53,15 @@ pub enum Refusal {
         /// The limit.
         limit: u64,
     },
-    /// The removal concerns too many counter cells, or too many entries have to
-    /// be looked through to find them.
+    /// The removal takes more counter cells than one unit may, or has to look
+    /// through too many entries for them: it is carried out in steps, and so
+    /// cannot be part of a batch.
     #[error(
-        "too many counters to remove at once (the limit is {limit} cells): remove the fields one by one"
+        "this removes too much for one step of a batch (more than {cells} counter cells, or some among very many entries): send it alone"
     )]
-    TooManyCells {
-        /// The most cells one removal can take.
-        limit: u64,
+    NeedsSteps {
+        /// The most cells one unit can take.
+        cells: usize,
     },
 }
 
@@ -76,7 +77,7 @@ impl Refusal {
             | Self::MapInMap
             | Self::AmountLimit
             | Self::TtlInMap
-            | Self::TooManyCells { .. } => 422,
+            | Self::NeedsSteps { .. } => 422,
         }
     }
 }

@@ -143,6 +143,7 @@ impl World {
             now_ms: self.now_ms,
             seen: &seen,
             value_bytes_limit: 1 << 20,
+            is_littered: false,
         };
         let Ok(applied) = apply(operation, self.crdt_type, &replica.object, &context);
         let expected = self.oracle.expect(operation, &replica.seen, self.now_ms);

@@ -1,6 +1,6 @@
 //! The records that an object's state is kept in.
 
-use coppice_crdt::{Entry, EntryKey, FieldHeader, Header, RangeRemoval, Summary};
+use coppice_crdt::{Entry, EntryKey, FieldHeader, Header, RangeRemoval, Summary, TypeSummary};
 
 use super::{opened, sealed, take_type};
 use crate::codec::{DecodeError, Decoder, Encoder};
@@ -17,6 +17,18 @@ pub struct ObjectRecord {
     pub inline: Option<Vec<(EntryKey, Entry)>>,
     /// Large removals whose entries are hidden and not deleted yet.
     pub hidden: Vec<RangeRemoval>,
+    /// How often all fields were removed as a whole: records of fields of an
+    /// earlier generation count as absent.
+    pub generation: u64,
+}
+
+/// A map field's record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldRecord {
+    /// The object's generation when it was written.
+    pub generation: u64,
+    /// The field's summaries.
+    pub header: FieldHeader,
 }
 
 impl ObjectRecord {
@@ -27,7 +39,7 @@ impl ObjectRecord {
             let entries = entries.iter();
             (entries.len(), entries.map(|(name, entry)| (name, entry)))
         });
-        encode_object(&self.header, &self.hidden, inline)
+        encode_object(&self.header, (&self.hidden, self.generation), inline)
     }
 
     /// Reads the record's bytes.
@@ -41,6 +53,7 @@ impl ObjectRecord {
         let summary = take_summary(&mut body)?;
         let (fields, dead) = (body.varint()?, body.varint()?);
         let header = Header { crdt_type, summary, fields, dead, etag: body.fixed128()? };
+        let generation = body.varint()?;
         let hidden = body.list("hidden ranges", 3, take_removal)?;
         let inline = if body.truth()? {
             Some(body.list("entries", 3, |body| Ok((take_entry_key(body)?, take_entry(body)?)))?)
@@ -48,7 +61,45 @@ impl ObjectRecord {
             None
         };
         body.end()?;
-        Ok(Self { header, inline, hidden })
+        Ok(Self { header, inline, hidden, generation })
+    }
+}
+
+impl FieldRecord {
+    /// The summaries, unless the object is of a later generation.
+    #[must_use]
+    pub fn of_generation(self, generation: u64) -> Option<FieldHeader> {
+        (self.generation >= generation).then_some(self.header)
+    }
+
+    /// The record's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.varint(self.generation);
+        out.count(self.header.types.len());
+        for of in &self.header.types {
+            out.byte(of.crdt_type.byte());
+            put_summary(&mut out, &of.summary);
+            out.fixed128(of.etag);
+        }
+        sealed(out)
+    }
+
+    /// Reads the record's bytes.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are damaged or of a newer version.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut body = opened(bytes)?;
+        let generation = body.varint()?;
+        let types = body.list("types", 20, |body| {
+            let (crdt_type, summary) = (take_type(body)?, take_summary(body)?);
+            Ok(TypeSummary { crdt_type, summary, etag: body.fixed128()? })
+        })?;
+        body.end()?;
+        Ok(Self { generation, header: FieldHeader { types } })
     }
 }
 
@@ -56,7 +107,7 @@ impl ObjectRecord {
 /// `inline`: how many entries, and each.
 pub(crate) fn encode_object<'a>(
     header: &Header,
-    hidden: &[RangeRemoval],
+    (hidden, generation): (&[RangeRemoval], u64),
     inline: Option<(usize, impl Iterator<Item = (&'a EntryKey, &'a Entry)>)>,
 ) -> Vec<u8> {
     let mut out = Encoder::new();
@@ -65,6 +116,7 @@ pub(crate) fn encode_object<'a>(
     out.varint(header.fields);
     out.varint(header.dead);
     out.fixed128(header.etag);
+    out.varint(generation);
     out.count(hidden.len());
     for removal in hidden {
         put_removal(&mut out, removal);
@@ -101,30 +153,6 @@ pub fn decode_entry(bytes: &[u8]) -> Result<Entry, DecodeError> {
     let entry = take_entry(&mut body)?;
     body.end()?;
     Ok(entry)
-}
-
-/// The bytes of a record that holds a map field's summaries.
-#[must_use]
-pub fn encode_field(field: &FieldHeader) -> Vec<u8> {
-    let mut out = Encoder::new();
-    out.count(field.types.len());
-    for (crdt_type, summary) in &field.types {
-        out.byte(crdt_type.byte());
-        put_summary(&mut out, summary);
-    }
-    sealed(out)
-}
-
-/// Reads a record that holds a map field's summaries.
-///
-/// # Errors
-///
-/// If the bytes are damaged or of a newer version.
-pub fn decode_field(bytes: &[u8]) -> Result<FieldHeader, DecodeError> {
-    let mut body = opened(bytes)?;
-    let types = body.list("types", 4, |body| Ok((take_type(body)?, take_summary(body)?)))?;
-    body.end()?;
-    Ok(FieldHeader { types })
 }
 
 fn put_summary(out: &mut Encoder, summary: &Summary) {

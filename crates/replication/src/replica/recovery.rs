@@ -172,6 +172,7 @@ impl Recovered {
             repairing: Repairing::default(),
             extra_writes: Vec::new(),
             sweeps: super::sweeping::Sweeps::default(),
+            removing: None,
             outputs: Vec::new(),
             pins: BTreeMap::new(),
             counters: Counters::default(),

@@ -4,6 +4,7 @@ mod exchanges;
 mod floors;
 mod gossip;
 mod node;
+mod removals;
 mod state;
 mod versions;
 
@@ -218,7 +219,7 @@ fn an_add_of_what_is_being_swept_stays() {
     node.commit(at(1));
     assert_eq!(entries(&node.records).len(), 1, "the existence");
     assert!(node.records.len() > 1_500, "the elements are hidden, not yet deleted");
-    while !node.step_once(at(2)) {}
+    node.after_commit();
     node.submit(&[("set".into(), many(0, 5))], NO_LIMITS, at(2)).unwrap();
     node.commit(at(2));
     assert_eq!(entries(&node.records).len(), 6);

@@ -2,8 +2,8 @@
 
 use coppice_crdt::mutant::{self, Mutant};
 use coppice_crdt::{
-    CrdtType, Dot, EntryKey, EntryRange, HybridTimestamp, ObjectDelta, Operation, OperationContext,
-    Outcome, Part, Refusal, VersionVector, apply,
+    CrdtType, Dot, EntryKey, EntryRange, HybridTimestamp, MAX_CELLS_PER_UNIT, ObjectDelta,
+    Operation, OperationContext, Outcome, Part, Refusal, VersionVector, apply,
 };
 
 use super::{Now, Replica};
@@ -197,18 +197,22 @@ impl Replica {
         } else {
             &self.seen
         };
+        let object = self.set.object(key)?;
         let context = OperationContext {
             dot,
             stamp,
             now_ms: now.wall_ms,
             seen,
             value_bytes_limit: limits.value_bytes,
+            is_littered: object.is_littered(),
         };
-        let object = self.set.object(key)?;
         let applied = match apply(operation, self.identity.crdt_type, &object, &context)? {
             Ok(applied) => applied,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        if !applied.delta.removals.is_empty() && self.set.is_full_of_hidden(key)? {
+            return Ok(Err(Refusal::NeedsSteps { cells: MAX_CELLS_PER_UNIT }));
+        }
         self.set.join_delta(key, &applied.delta, seen)?;
         Ok(Ok(applied))
     }

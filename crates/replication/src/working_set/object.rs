@@ -11,7 +11,7 @@ use coppice_crdt::{
 
 use super::{INLINE_BYTES, Missing, Read};
 use crate::record::{
-    ObjectId, ObjectRecord, RecordKey, RecordWrite, encode_entry, encode_field, encode_object,
+    FieldRecord, ObjectId, ObjectRecord, RecordKey, RecordWrite, encode_entry, encode_object,
 };
 
 /// An object as it is now, and what of it the store does not have yet.
@@ -26,6 +26,8 @@ pub(super) struct WorkingObject {
     pub(super) entries: BTreeMap<EntryKey, Slot<Entry>>,
     pub(super) fields: BTreeMap<Arc<str>, Slot<FieldHeader>>,
     pub(super) hidden: Vec<RangeRemoval>,
+    /// Fields' records of an earlier one count as absent.
+    pub(super) generation: u64,
     /// Ranges of entries that are loaded whole.
     pub(super) scanned: Vec<EntryRange>,
     pub(super) dirty: bool,
@@ -50,6 +52,7 @@ impl WorkingObject {
             entries: BTreeMap::new(),
             fields: BTreeMap::new(),
             hidden: Vec::new(),
+            generation: 0,
             scanned: Vec::new(),
             dirty: false,
             deadline_ms: None,
@@ -67,7 +70,7 @@ impl WorkingObject {
                     .entry(field)
                     .or_insert_with(|| Slot { state: Some(FieldHeader::default()), dirty: false });
                 let header = slot.state.get_or_insert_default();
-                recount.update(etag_key, ("", &name), Some(header), (None, Some(&entry)));
+                recount.update(etag_key, (&self.id.key, &name), Some(header), (None, Some(&entry)));
             }
             if name.part() == Part::Value && name.field().is_none() {
                 self.deadline_ms = deadline(Some(&entry));
@@ -136,7 +139,7 @@ impl WorkingObject {
             };
             let entries =
                 self.entries.iter().filter_map(|(name, slot)| Some((name, slot.state.as_ref()?)));
-            let bytes = encode_object(&header, &[], Some((self.entries.len(), entries)));
+            let bytes = encode_object(&header, (&[], 0), Some((self.entries.len(), entries)));
             if bytes.len() <= INLINE_BYTES {
                 writes.push((RecordKey::Object(id), Some(bytes)));
                 return;
@@ -163,17 +166,22 @@ impl WorkingObject {
         for (name, slot) in &mut self.fields {
             if std::mem::take(&mut slot.dirty) {
                 let key = RecordKey::Field(self.id.clone(), Arc::clone(name));
-                writes.push((key, slot.state.as_ref().map(encode_field)));
+                let field = slot.state.clone();
+                let record =
+                    field.map(|header| FieldRecord { generation: self.generation, header });
+                writes.push((key, record.map(|record| record.encode())));
             }
         }
         let record = self.header.map(|header| {
-            ObjectRecord { header, inline: None, hidden: self.hidden.clone() }.encode()
+            let (hidden, generation) = (self.hidden.clone(), self.generation);
+            ObjectRecord { header, inline: None, hidden, generation }.encode()
         });
         if record.is_none() {
             // Nothing is left of it, so the next write finds a small object again.
             self.spilled = false;
             self.complete = true;
             self.hidden.clear();
+            self.generation = 0;
             self.entries.clear();
             self.fields.clear();
         }
@@ -185,6 +193,14 @@ impl WorkingObject {
 #[derive(Clone, Copy, Debug)]
 pub struct ObjectView<'a> {
     pub(super) object: &'a WorkingObject,
+}
+
+impl ObjectView<'_> {
+    /// Whether entries that were removed may still be stored.
+    #[must_use]
+    pub const fn is_littered(&self) -> bool {
+        !self.object.hidden.is_empty()
+    }
 }
 
 impl Entries for ObjectView<'_> {

@@ -2,13 +2,13 @@
 
 use coppice_crdt::{
     ActorId, Amounts, Cell, CrdtType, Dot, Entry, EntryDelta, EntryKey, EntryRange, FieldHeader,
-    Floor, Header, HybridTimestamp, ObjectDelta, Part, Raise, RangeRemoval, Summary, Version,
-    VersionVector,
+    Floor, Header, HybridTimestamp, ObjectDelta, Part, Raise, RangeRemoval, Summary, TypeSummary,
+    Version, VersionVector,
 };
 use coppice_replication::{
-    Ack, Base, Cover, Delta, Exchange, HeadRecord, Hello, LogItem, LogRecord, MemberReport,
-    Message, ObjectKey, ObjectRecord, PROTOCOL_VERSION, Position, RepairPart, RepairRecord,
-    RepairRequest, Totals, Unit, Want,
+    Ack, Base, Cover, Delta, Exchange, FieldRecord, HeadRecord, Hello, LogItem, LogRecord,
+    MemberReport, Message, ObjectKey, ObjectRecord, PROTOCOL_VERSION, Position, RepairPart,
+    RepairRecord, RepairRequest, Totals, Unit, Want,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -265,15 +265,22 @@ pub(crate) fn object_record() -> impl Strategy<Value = ObjectRecord> {
         },
     );
     let inline = option::of(vec((entry_key(), entry()), 0..4));
-    (header, inline, vec(removal(), 0..3)).prop_map(|(header, inline, hidden)| ObjectRecord {
+    let parts = (header, inline, vec(removal(), 0..3), number());
+    parts.prop_map(|(header, inline, hidden, generation)| ObjectRecord {
         header,
         inline,
         hidden,
+        generation,
     })
 }
 
-pub(crate) fn field() -> impl Strategy<Value = FieldHeader> {
-    vec((crdt_type(), summary()), 0..4).prop_map(|types| FieldHeader { types })
+pub(crate) fn field() -> impl Strategy<Value = FieldRecord> {
+    let of = (crdt_type(), summary(), any::<u128>())
+        .prop_map(|(crdt_type, summary, etag)| TypeSummary { crdt_type, summary, etag });
+    (number(), vec(of, 0..4)).prop_map(|(generation, types)| {
+        let header = FieldHeader { types };
+        FieldRecord { generation, header }
+    })
 }
 
 fn totals() -> impl Strategy<Value = Totals> {

@@ -2,13 +2,13 @@
 
 use coppice_crdt::{
     ActorId, Amounts, Cell, CrdtType, Dot, Entry, EntryDelta, EntryKey, EntryRange, FieldHeader,
-    Floor, Header, HybridTimestamp, ObjectDelta, Part, Raise, RangeRemoval, Summary, Version,
-    VersionVector,
+    Floor, Header, HybridTimestamp, ObjectDelta, Part, Raise, RangeRemoval, Summary, TypeSummary,
+    Version, VersionVector,
 };
 use coppice_replication::{
-    Ack, Base, Cover, Delta, Exchange, HeadRecord, Hello, LogItem, LogRecord, MemberReport,
-    Message, ObjectRecord, PROTOCOL_VERSION, Position, RANGES, RepairPart, RepairRecord,
-    RepairRequest, Totals, Unit, Want,
+    Ack, Base, Cover, Delta, Exchange, FieldRecord, HeadRecord, Hello, LogItem, LogRecord,
+    MemberReport, Message, ObjectRecord, PROTOCOL_VERSION, Position, RANGES, RepairPart,
+    RepairRecord, RepairRequest, Totals, Unit, Want,
 };
 
 const ANN: ActorId = ActorId::from_bytes(*b"ann's opening 01");
@@ -249,9 +249,10 @@ pub(crate) fn object_records() -> Named<ObjectRecord> {
         header: header(CrdtType::PNCounter, 1, 38),
         inline: Some(inline),
         hidden: vec![],
+        generation: 0,
     };
-    let apart =
-        ObjectRecord { header: header(CrdtType::ORSet, 1_000_000, 0), inline: None, hidden };
+    let header = header(CrdtType::ORSet, 1_000_000, 0);
+    let apart = ObjectRecord { header, inline: None, hidden, generation: 1 };
     vec![
         ("record_object_inline", "an object's record: a PNCounter, entries inside", whole),
         ("record_object_apart", "an object's record: a large ORSet, a removal hidden", apart),
@@ -276,13 +277,16 @@ pub(crate) fn entries() -> Named<Entry> {
     ]
 }
 
-pub(crate) fn field() -> FieldHeader {
-    FieldHeader {
-        types: vec![
-            (CrdtType::PNCounter, Summary { existence: true, entries: 1, sum: 7 }),
-            (CrdtType::ORSet, Summary { existence: false, entries: 2, sum: 0 }),
-        ],
-    }
+pub(crate) fn field() -> FieldRecord {
+    let of = |crdt_type, (existence, entries, sum), etag| {
+        let summary = Summary { existence, entries, sum };
+        TypeSummary { crdt_type, summary, etag }
+    };
+    let types = vec![
+        of(CrdtType::PNCounter, (true, 1, 7), 1 << 100),
+        of(CrdtType::ORSet, (false, 2, 0), u128::MAX),
+    ];
+    FieldRecord { generation: 3, header: FieldHeader { types } }
 }
 
 pub(crate) fn log_record() -> LogRecord {

@@ -96,19 +96,22 @@ impl Replica {
     /// Whether [`Replica::step`] has something to do.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.inbox.is_empty() || self.has_part_to_merge() || self.has_sweeps()
+        !self.inbox.is_empty()
+            || self.has_part_to_merge()
+            || self.has_sweeps()
+            || self.is_removing()
     }
 
-    /// Joins one received unit, or a piece of a repair part, into the state, or
-    /// sweeps a little. Returns whether to go on at once; where it does not, the
-    /// owner commits first, and asks [`Replica::has_work`].
+    /// Joins one received unit, or a piece of a repair part, into the state.
+    /// Returns whether to go on at once; where it does not, the owner commits
+    /// first, calls [`Replica::after_commit`], and asks [`Replica::has_work`].
     ///
     /// # Errors
     ///
     /// [`Missing`]: supply it and call again; nothing was changed.
     pub fn step(&mut self, now: Now) -> Result<bool, Missing> {
         let Some((link, unit, base)) = self.inbox.pop_front() else {
-            return Ok(self.merge_part(now)? || self.sweep()?);
+            return self.merge_part(now);
         };
         if !is_next(&unit, &base, self.seen()) {
             let bytes = 64 * unit.objects.len();
@@ -119,7 +122,7 @@ impl Replica {
             return Ok(true);
         }
         let savepoint = self.set.savepoint();
-        match self.count_survivors(&unit) {
+        match self.is_ready(&unit) {
             Ok(true) => {}
             unready => {
                 self.inbox.push_front((link, unit, base));
@@ -140,6 +143,14 @@ impl Replica {
         self.pending.push(LogItem::Unit(unit));
         self.retry_waiting();
         Ok(true)
+    }
+
+    /// Whether a unit can be joined now, as far as its large removals go.
+    fn is_ready(&mut self, unit: &Unit) -> Result<bool, Missing> {
+        if unit.objects.values().all(|delta| delta.removals.is_empty()) {
+            return Ok(true);
+        }
+        Ok(self.uncounted(unit)?.is_none() && !self.must_be_swept_first(unit)?)
     }
 
     fn join_unit(&mut self, unit: &Unit) -> Result<(), Missing> {

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use coppice_crdt::{ActorId, CrdtType, Entry, EntryKey, Operation, Outcome, RangeRemoval};
+use coppice_crdt::{
+    ActorId, CrdtType, Entry, EntryKey, EntryRange, Operation, Outcome, RangeRemoval,
+};
 
 use crate::record::{
-    DeadCell, HeadRecord, LogRecord, ObjectRecord, Position, RecordKey, RepairRecord, decode_entry,
-    decode_field,
+    DeadCell, FieldRecord, HeadRecord, LogRecord, ObjectRecord, Position, RecordKey, RepairRecord,
+    decode_entry,
 };
 use crate::replica::{
     Identity, LocalListing, Now, Recovered, Replica, ReplicaSettings, Submission, SubmitRefusal,
@@ -41,8 +43,12 @@ pub(super) struct Node {
     snapshots: BTreeMap<LinkId, (Records, super::super::Contexts)>,
     pub(super) closed: Vec<(LinkId, CloseReason)>,
     pub(super) sent: VecDeque<(LinkId, Vec<u8>)>,
+    /// As they were when the removal under way began.
+    before: Records,
     /// Entries that a part of a repair may hold.
     pub(super) part_entries: usize,
+    /// Whether it goes on sweeping only as often as it commits.
+    pub(super) sweeps_late: bool,
     /// Whether what is loaded stays over a commit.
     pub(super) keeps_loaded: bool,
 }
@@ -78,10 +84,12 @@ impl Node {
         Self {
             replica: recovered.finish(at(0)).unwrap(),
             records,
+            before: Records::new(),
             snapshots: BTreeMap::new(),
             closed: Vec::new(),
             sent: VecDeque::new(),
             part_entries: 3,
+            sweeps_late: false,
             keeps_loaded: false,
         }
     }
@@ -127,7 +135,7 @@ impl Node {
             }
             Read::Field(key, name) => {
                 let record = RecordKey::Field(id(&key, set.range_of(&key)), name.clone());
-                let field = records.get(&record).map(|bytes| decode_field(bytes).unwrap());
+                let field = records.get(&record).map(|bytes| FieldRecord::decode(bytes).unwrap());
                 set.supply_field(&key, &name, field);
             }
             Read::Scan(key, range) => {
@@ -138,17 +146,12 @@ impl Node {
                 set.supply_scan(&key, range, listed);
             }
             Read::Page(key, range, limit) => {
+                let page = stored_page(records, id(&key, set.range_of(&key)), range, limit);
+                self.replica.supply_page(page);
+            }
+            Read::PageBefore(key, range, limit) => {
                 let id = id(&key, set.range_of(&key));
-                let stored = records.iter().filter_map(|(record, bytes)| match record {
-                    RecordKey::Entry(of, name) if *of == id && range.contains(name.as_bytes()) => {
-                        Some((name.clone(), decode_entry(bytes).unwrap()))
-                    }
-                    _ => None,
-                });
-                let mut entries: Vec<(EntryKey, Entry)> = stored.take(limit + 1).collect();
-                let more = entries.len() > limit;
-                entries.truncate(limit);
-                self.replica.supply_page(EntryPage { key, entries, more });
+                self.replica.supply_page(stored_page(&self.before, id, range, limit));
             }
             Read::Listing { range, from, to, limit } => {
                 let (listed, reached) =
@@ -165,29 +168,94 @@ impl Node {
         }
     }
 
-    /// One step, supplied with what it needs; whether it did not ask for more.
-    pub(super) fn step_once(&mut self, now: Now) -> bool {
-        match self.replica.step(now) {
-            Ok(_) => true,
-            Err(missing) => {
-                self.supply(missing);
-                false
-            }
-        }
-    }
-
     /// Joins all that came, and commits.
     pub(super) fn work(&mut self, now: Now) {
         loop {
             match self.replica.step(now) {
-                Ok(worked) => {
-                    if !worked && self.commit(now) == 0 && !self.replica.has_work() {
+                Ok(true) => {}
+                Ok(false) => {
+                    let written = self.commit(now);
+                    let idle = match self.sweeps_late {
+                        true => self.replica.inbox.is_empty(),
+                        false => written == 0 && !self.replica.has_work(),
+                    };
+                    self.after_commit();
+                    if idle {
                         return;
                     }
                 }
                 Err(missing) => self.supply(missing),
             }
         }
+    }
+
+    /// One step of what is done right after a commit.
+    pub(super) fn after_commit(&mut self) {
+        while let Err(missing) = self.replica.after_commit() {
+            self.supply(missing);
+        }
+    }
+
+    /// Reads an object as queries do.
+    pub(super) fn read<T>(
+        &mut self,
+        key: &str,
+        query: impl Fn(&crate::ObjectView<'_>) -> Result<Option<T>, Missing>,
+    ) -> Option<T> {
+        loop {
+            let object = self.replica.set.object(&key.into());
+            match object.and_then(|object| query(&object)) {
+                Ok(found) => return found,
+                Err(missing) => self.supply(missing),
+            }
+        }
+    }
+
+    /// Forgets what is loaded and how far sweeps are, as when it is opened.
+    pub(super) fn forget_and_resume(&mut self) {
+        self.replica.set.clear();
+        self.replica.sweeps = super::super::sweeping::Sweeps::default();
+        let swept = self.records.keys().filter_map(|key| match key {
+            RecordKey::Sweep(id) => Some(id.key.clone()),
+            _ => None,
+        });
+        self.replica.resume_sweeps(swept.collect::<Vec<_>>());
+    }
+
+    /// Carries out a removal in steps, and `meanwhile` between any two of them.
+    pub(super) fn remove_in_steps(
+        &mut self,
+        key: &str,
+        operation: &Operation,
+        mut meanwhile: impl FnMut(&mut Self, usize),
+    ) -> Outcome {
+        let key: ObjectKey = key.into();
+        loop {
+            match self.replica.begin_removal(&key, operation) {
+                Ok(true) => break,
+                Ok(false) => {
+                    self.after_commit();
+                    self.commit(at(0));
+                }
+                Err(missing) => self.supply(missing),
+            }
+        }
+        self.before = self.records.clone();
+        for step in 0.. {
+            let outcome = loop {
+                match self.replica.go_on_removing() {
+                    Ok(outcome) => break outcome,
+                    Err(missing) => self.supply(missing),
+                }
+            };
+            self.commit(at(0));
+            self.after_commit();
+            if let Some(outcome) = outcome {
+                return outcome;
+            }
+            meanwhile(self, step);
+        }
+        unreachable!("it ends with its last step")
     }
 
     /// Lets time pass, and drops the floors of cells that can be raised no more.
@@ -298,6 +366,42 @@ impl Node {
             }
         }
     }
+}
+
+/// Records of an object as they are stored.
+fn stored_page(
+    records: &Records,
+    id: crate::ObjectId,
+    range: EntryRange,
+    limit: usize,
+) -> EntryPage {
+    let mut page = EntryPage {
+        key: id.key.clone(),
+        range,
+        entries: Vec::new(),
+        fields: Vec::new(),
+        more: false,
+    };
+    for (record, bytes) in records {
+        match record {
+            RecordKey::Entry(of, name) if *of == id && page.range.contains(name.as_bytes()) => {
+                if page.entries.len() == limit {
+                    page.more = true;
+                    continue;
+                }
+                page.entries.push((name.clone(), decode_entry(bytes).unwrap()));
+            }
+            RecordKey::Field(of, name) if *of == id => {
+                let at = EntryKey::field_name_prefix(name);
+                if page.range.contains(&at) {
+                    let generation = FieldRecord::decode(bytes).unwrap().generation;
+                    page.fields.push((name.clone(), generation));
+                }
+            }
+            _ => {}
+        }
+    }
+    page
 }
 
 /// The state as it stands in records, in order.

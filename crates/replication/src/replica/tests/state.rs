@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::node::{NO_LIMITS, Node, at, entries};
 use crate::INLINE_BYTES;
-use crate::record::{ObjectRecord, RANGES, RecordKey, Totals, decode_field};
+use crate::record::{FieldRecord, ObjectRecord, RANGES, RecordKey, Totals};
 use crate::replica::WriteLimits;
 use crate::unit::ObjectKey;
 
@@ -86,17 +86,23 @@ fn check_records(
 ) {
     let mut stored = (BTreeSet::new(), BTreeSet::new());
     let mut apart = BTreeSet::new();
+    let (mut generations, mut swept) = (BTreeMap::new(), BTreeMap::new());
     for (key, bytes) in &node.records {
         match key {
             RecordKey::Object(id) => {
                 let record = ObjectRecord::decode(bytes).unwrap();
-                assert_eq!(Some(&record.header), headers.get(&id.key), "{}", id.key);
+                let nothing = Header::new(record.header.crdt_type);
+                assert_eq!(record.header, *headers.get(&id.key).unwrap_or(&nothing), "{}", id.key);
+                swept.insert(id.key.clone(), record.hidden.is_empty());
                 if record.inline.is_some() {
                     assert!(bytes.len() <= INLINE_BYTES);
                 } else {
                     apart.insert(id.key.clone());
                 }
-                stored.0.insert(id.key.clone());
+                generations.insert(id.key.clone(), record.generation);
+                if record.hidden.is_empty() || headers.contains_key(&id.key) {
+                    stored.0.insert(id.key.clone());
+                }
             }
             RecordKey::Deadline(ms, id) => {
                 stored.1.insert((*ms, id.key.clone()));
@@ -112,7 +118,12 @@ fn check_records(
             RecordKey::Entry(id, _) => assert!(apart.contains(&id.key), "an entry left behind"),
             RecordKey::Field(id, name) => {
                 assert!(apart.contains(&id.key), "a field left behind");
-                let field = decode_field(bytes).unwrap();
+                let field = FieldRecord::decode(bytes).unwrap();
+                if field.generation < generations[&id.key] {
+                    assert!(!swept[&id.key], "an old field's record left behind");
+                    continue;
+                }
+                let field = field.header;
                 if !field.types.is_empty() {
                     field_records.insert((id.key.clone(), name.to_string()), field);
                 }
