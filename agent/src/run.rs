@@ -166,16 +166,15 @@ impl Front {
             () = shutdown.cancelled() => return Ok(()),
         };
         let mut agent = Agent::new(writer, reader.clone(), Arc::clone(&self.groups), &config);
-        agent.serve(&config).await.map_err(RunError::Group)?;
-        let supervisor = Supervisor::start(
-            peer_settings(&config),
-            agent.peers.peers(),
-            agent.writer.links(),
-            PeerMetrics::register(&self.registry)?,
-        )
-        .await?;
-        supervisor.set_groups(agent.group_names());
-        self.show(StoreMetrics::register(&self.registry, reader)?, snapshots)?;
+        let begun = self.begin(&mut agent, &config, (reader, snapshots)).await;
+        let supervisor = match begun {
+            Ok(supervisor) => supervisor,
+            Err(error) => {
+                // The process may not end under a store that is open.
+                agent.writer.stop().await;
+                return Err(error);
+            }
+        };
         self.lifecycle.enter(Phase::Serving);
         info!(app = %config.listen.app, peers = %supervisor.local_addr(), operations = %config.listen.operations, "serving");
 
@@ -184,6 +183,26 @@ impl Front {
         self.lifecycle.enter(Phase::Stopping);
         self.stop(&agent.writer, supervisor).await;
         ended
+    }
+
+    /// Serves the groups over the open store, to the app and to peers.
+    async fn begin<R: crate::store::Reader>(
+        &self,
+        agent: &mut Agent<R>,
+        config: &AgentConfig,
+        (reader, snapshots): (R, Option<Arc<dyn SnapshotSource>>),
+    ) -> Result<Supervisor, RunError> {
+        agent.serve(config).await.map_err(RunError::Group)?;
+        let supervisor = Supervisor::start(
+            peer_settings(config),
+            agent.peers.peers(),
+            agent.writer.links(),
+            PeerMetrics::register(&self.registry)?,
+        )
+        .await?;
+        supervisor.set_groups(agent.group_names());
+        self.show(StoreMetrics::register(&self.registry, reader)?, snapshots)?;
+        Ok(supervisor)
     }
 
     /// Opens the store and starts its writer, on a thread that may block: a
