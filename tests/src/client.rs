@@ -36,7 +36,8 @@ pub struct Response {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens: the request was not sent.
+    /// Nobody listens, or the agent is still opening its store: the request was
+    /// not sent, or changed nothing.
     #[error("cannot connect: {0}")]
     NotSent(#[source] io::Error),
     /// It was sent, in part or whole, and may have been carried out.
@@ -125,11 +126,30 @@ impl Client {
         stream.set_write_timeout(Some(TIMEOUT))?;
         Ok(BufReader::new(stream))
     }
+
+    /// Whether the agent serves its app now.
+    pub fn finds_it_serving(&mut self) -> bool {
+        self.get("/v1/health").is_ok_and(|answer| answer.is_success())
+    }
 }
 
 // === impl Response ===
 
 impl Response {
+    /// The answer, unless it is that the agent still opens its store.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NotSent`] in that case: nothing was done.
+    pub fn once_open(self) -> Result<Self, ClientError> {
+        let is_opening =
+            self.status == 503 && self.json()["type"] == "urn:coppice:problem:store-unavailable";
+        if is_opening {
+            return Err(ClientError::NotSent(io::Error::other("the store is being opened")));
+        }
+        Ok(self)
+    }
+
     /// Whether the agent did what was asked.
     #[must_use]
     pub fn is_success(&self) -> bool {

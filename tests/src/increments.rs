@@ -72,7 +72,7 @@ impl Increments {
                     in_flight.0.fetch_sub(1, Ordering::SeqCst);
                     if answer.is_err() {
                         eventually(AWAY, || {
-                            (self.is_stopped() || client.get("/v1/health").is_ok()).then_some(())
+                            (self.is_stopped() || client.finds_it_serving()).then_some(())
                         });
                     }
                 }
@@ -92,7 +92,7 @@ impl Increments {
         (body, count): (&Value, u64),
     ) -> Result<Response, ClientError> {
         self.attempted.fetch_add(count, Ordering::SeqCst);
-        let answer = client.send_json("POST", path, body);
+        let answer = client.send_json("POST", path, body).and_then(Response::once_open);
         match &answer {
             Ok(answer) if answer.is_success() => {
                 self.acknowledged.fetch_add(count, Ordering::SeqCst);

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::cluster::{AGENTS, Cluster, group_name};
 use super::convergence::{self, Convergence};
 use super::{CONVERGENCE, Failure, request};
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, Response};
 use crate::eventually::eventually;
 use crate::interrupt::Interrupt;
 use crate::ledger::{Change, Fate, Issuer, Ledger, Target};
@@ -213,7 +213,7 @@ impl Scene {
             side: u8::from(self.cut_off == Some(agent)),
         };
         let number = self.ledger(crdt_type).begin(issuer, target.clone(), change.clone());
-        let answer = request::send(client, crdt_type, target, change);
+        let answer = request::send(client, crdt_type, target, change).and_then(Response::once_open);
         let fate = match &answer {
             Ok(answer) if answer.is_success() => Fate::Acknowledged,
             Ok(_) | Err(ClientError::NotSent(_)) => Fate::Refused,
@@ -228,7 +228,7 @@ impl Scene {
             }
             Err(error) => {
                 let back = || {
-                    let over = self.interrupt.is_raised() || client.get("/v1/health").is_ok();
+                    let over = self.interrupt.is_raised() || client.finds_it_serving();
                     over.then_some(())
                 };
                 eventually(AWAY, back).ok_or(error.to_string())?;
