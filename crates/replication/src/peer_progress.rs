@@ -206,9 +206,10 @@ impl PeerProgress {
         if self.held.as_ref().is_some_and(|(cursor, _)| gone(cursor)) {
             self.held = None;
         }
-        if mutant::is(Mutant::LogTrimmedTooSoon) {
-            let cursor = self.cursor.as_mut().filter(|cursor| gone(cursor));
-            cursor.into_iter().for_each(|cursor| (cursor.seq, cursor.item) = (log.first_seq(), 0));
+        if mutant::is(Mutant::LogTrimmedTooSoon)
+            && let Some(cursor) = self.cursor.as_mut().filter(|cursor| gone(cursor))
+        {
+            (cursor.seq, cursor.item) = (log.first_seq(), 0);
         }
         if self.cursor.as_ref().is_some_and(gone) {
             self.locate(log);
@@ -279,6 +280,13 @@ impl PeerProgress {
                             None => {}
                         }
                         unit.raise(&mut cursor.before);
+                    }
+                    // A frame's runs are whole: what stood between them came by
+                    // a repair, or the peer has it.
+                    LogItem::Unit(unit)
+                        if frame.as_ref().is_some_and(|(_, joined)| !joined.reaches(unit)) =>
+                    {
+                        return self.finish(frame);
                     }
                     LogItem::Unit(unit) => {
                         let relayed = unit.covers.iter().any(|cover| cover.actor != rule.own);

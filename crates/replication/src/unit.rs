@@ -66,8 +66,21 @@ impl Unit {
         runs.fold(0, u64::saturating_add)
     }
 
-    /// Joins a later unit of the same log into this one: the coalescing of a
-    /// frame. A run that continues one of this unit's extends it.
+    /// Whether the runs of this unit and those of another touch or overlap, so that
+    /// no write is missing between them.
+    #[must_use]
+    pub fn reaches(&self, other: &Self) -> bool {
+        other.covers.iter().all(|cover| {
+            let at = self.covers.binary_search_by_key(&cover.actor, |known| known.actor);
+            at.map_or(true, |at| {
+                let known = self.covers[at];
+                cover.after <= known.upto && known.after <= cover.upto
+            })
+        })
+    }
+
+    /// Joins a later unit of the same log into this one, which reaches it: the
+    /// coalescing of a frame. A run that continues one of this unit's extends it.
     pub fn join(&mut self, later: Self) {
         for cover in later.covers {
             match self.covers.iter_mut().find(|known| known.actor == cover.actor) {

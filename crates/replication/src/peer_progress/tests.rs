@@ -341,6 +341,30 @@ fn a_unit_that_the_peer_has_may_stand_between_those_of_a_frame() {
 }
 
 #[test]
+fn a_frame_claims_no_write_that_it_lacks() {
+    // The log holds the repaired actor's first write, then a repair that brought
+    // its second, then its third; the peer has what the repair brought but lacks
+    // another write of the unit that the first came in.
+    let mut world = World::new();
+    let mut first = unit(REPAIRED, 1);
+    first.join(unit(FAR, 1));
+    world.append(LogItem::Unit(first), false);
+    let repaired = [(REPAIRED, 2), (FAR, 1)].into_iter().collect();
+    world.append(LogItem::Repair(repaired), false);
+    world.append(LogItem::Unit(unit(REPAIRED, 3)), false);
+    world.seen.raise(REPAIRED, 2);
+    world.seen.raise(FAR, 1);
+    world.progress.seen.raise(REPAIRED, 2);
+    world.progress.seen.raise(FAR, 1);
+    world.send(usize::MAX);
+    world.send(usize::MAX);
+    for delta in &world.wire {
+        assert_eq!(delta.unit.writes(), dots_of(&delta.unit).len() as u64, "{delta:?}");
+    }
+    assert!(!world.wire.is_empty());
+}
+
+#[test]
 fn a_unit_on_its_way_parts_a_frame() {
     let mut world = World::new();
     let write = |by, saw_all| Step::Write { by, saw_all, together: false };
