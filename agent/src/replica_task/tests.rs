@@ -143,7 +143,7 @@ async fn an_agent_whose_store_has_failed_can_be_stopped() {
     commits.store(u32::MAX, Ordering::SeqCst);
     increment(&group).await.unwrap_err();
     writer.hand_over().await;
-    let refused = group.sync(Duration::from_secs(60)).await.unwrap_err();
+    let refused = group.sync(Duration::from_mins(1)).await.unwrap_err();
     assert!(matches!(refused, SubmitError::WriterStopped), "{refused}");
     writer.stop().await;
     writer.ended().await;

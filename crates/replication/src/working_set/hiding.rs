@@ -76,7 +76,7 @@ impl WorkingSet {
         if self.are_to_hide(key, &delta.removals)?
             && let Some(left) = self.left(key, delta, seen)?
         {
-            return self.hide(key, &delta.removals, left);
+            return self.hide(key, &delta.removals, &left);
         }
         delta.removals.iter().try_for_each(|removal| self.remove_each(key, removal))
     }
@@ -148,21 +148,10 @@ impl WorkingSet {
         }
         // Who has seen no more than the removal has nothing that it leaves but
         // counter cells, and it names those.
-        if self.has_seen_no_more(removals, seen) {
+        if has_seen_no_more(removals, seen) {
             return self.left_of(key, removals, cells_of(delta));
         }
         Ok(None)
-    }
-
-    fn has_seen_no_more(
-        &self,
-        removals: &[RangeRemoval],
-        seen: &[(EntryRange, VersionVector)],
-    ) -> bool {
-        let covers = |removal: &RangeRemoval| {
-            seen.iter().all(|(_, context)| context.is_covered_by(&removal.context))
-        };
-        removals.iter().all(covers)
     }
 
     /// What is left if, but for what stands beside it, that is among `names`;
@@ -328,10 +317,10 @@ impl WorkingSet {
         &mut self,
         key: &ObjectKey,
         removals: &[RangeRemoval],
-        left: Left,
+        left: &Left,
     ) -> Result<(), Missing> {
         let reaches = self.reaches(removals);
-        let header = self.header_with(key, removals, (&reaches, &left))?;
+        let header = self.header_with(key, removals, (&reaches, left))?;
         let Some(object) = self.objects.get_mut(key) else { return Ok(()) };
         let before = (object.hidden.clone(), object.generation);
         for removal in removals {
@@ -484,4 +473,12 @@ fn take_field(header: &mut Header, field: &FieldHeader) {
 /// The first name behind `name`.
 pub(crate) fn behind(name: &EntryKey) -> Box<[u8]> {
     [name.as_bytes(), &[0]].concat().into()
+}
+
+/// Whether all that was seen is covered by what each removal had seen.
+fn has_seen_no_more(removals: &[RangeRemoval], seen: &[(EntryRange, VersionVector)]) -> bool {
+    let covers = |removal: &RangeRemoval| {
+        seen.iter().all(|(_, context)| context.is_covered_by(&removal.context))
+    };
+    removals.iter().all(covers)
 }

@@ -92,12 +92,11 @@ impl LeftCount {
     pub(super) fn new(key: &ObjectKey, removals: &[RangeRemoval], crdt_type: CrdtType) -> Self {
         let reaches = removals.iter().filter_map(|removal| Reach::of(&removal.range, crdt_type));
         let reaches: BTreeSet<Reach> = reaches.collect();
-        let ranges = match reaches.first() {
-            Some(Reach::Object) => vec![Reach::Object.range(crdt_type)],
-            _ => {
-                let ranges = reaches.iter().map(|reach| reach.range(crdt_type));
-                ranges.collect::<BTreeSet<_>>().into_iter().collect()
-            }
+        let ranges = if let Some(Reach::Object) = reaches.first() {
+            vec![Reach::Object.range(crdt_type)]
+        } else {
+            let ranges = reaches.iter().map(|reach| reach.range(crdt_type));
+            ranges.collect::<BTreeSet<_>>().into_iter().collect()
         };
         Self {
             key: Arc::clone(key),
