@@ -36,6 +36,7 @@ use crate::store::keys::{self, Slot};
 use crate::store::{Batch, Durability, Read, Reader, Store, StoreError};
 use group::Group;
 use removals::LongRemoval;
+pub(crate) use serving::weight;
 
 /// About how many objects and entries the working set of a group may hold
 /// between commits.

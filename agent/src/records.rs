@@ -11,6 +11,7 @@ use coppice_replication::{
     ObjectRecord, Position, RepairRecord, decode_entry,
 };
 
+use crate::engine::weight;
 use crate::store::keys::{self, Slot};
 use crate::store::{Cursor, KeyRange, Limit, Read, StoreError, Table, end_of_prefix};
 
@@ -339,8 +340,11 @@ fn entry_at(prefix: &[u8], at: &[u8], bytes: &[u8]) -> Loaded<Option<(EntryKey, 
     }
 }
 
-/// The names of what stands between two places, until there are `limit`, and the
-/// records to work on it.
+/// What is listed at once stays below so many bytes, or is one entry.
+const LISTED_BYTES: usize = 4 << 20;
+
+/// The names of what stands between two places, until there are `limit` or
+/// [`LISTED_BYTES`], and the records to work on it.
 pub(crate) struct Listed {
     pub(crate) listing: LocalListing,
     pub(crate) objects: Vec<(Arc<str>, ObjectRecord)>,
@@ -358,7 +362,7 @@ impl<R: Read> GroupRecords<'_, R> {
         let mut objects: Vec<(Arc<str>, ObjectRecord)> = Vec::new();
         let mut names: Vec<(Arc<str>, Vec<EntryKey>)> = Vec::new();
         let mut entries = Vec::new();
-        let mut count = 0;
+        let (mut count, mut bytes) = (0, 0);
         let reached = self.walk(range, bounds, |visited| {
             match visited {
                 Visited::Object(key, record) => {
@@ -369,10 +373,12 @@ impl<R: Read> GroupRecords<'_, R> {
                     names.push((Arc::clone(key), Vec::new()));
                 }
                 Visited::Entry(key, name, entry) => {
-                    if count >= limit {
+                    let more = weight(entry);
+                    if count >= limit || (count > 0 && bytes + more > LISTED_BYTES) {
                         return false;
                     }
                     count += 1;
+                    bytes += more;
                     if let Some((_, names)) = names.last_mut() {
                         names.push(name.clone());
                     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use coppice_crdt::{Entry, EntryKey};
-use coppice_replication::{LinkId, Message, Position, RANGES, RepairPart};
+use coppice_replication::{MAX_FRAME_BYTES, Message, Position, RepairPart};
 
 use super::effect::{Effect, Serve, ServingStep};
 use super::{Engine, EngineError};
@@ -31,27 +31,19 @@ impl<S: Store, T> Engine<S, T> {
                 let (vector, end) = contexts.at(range, from.as_ref());
                 let (objects, stopped) = read_part(records, range, (from.as_ref(), end.as_ref()))?;
                 let to = stopped.or(end);
-                let last = to.is_none() && usize::from(range) + 1 == RANGES;
                 let part = Message::RepairPart(RepairPart { vector, range, from, to, objects });
-                let frame = group.replica.encode_for(link, &part);
-                self.effects.push_front(Effect::Send(link, frame));
-                if last {
-                    group.replica.repair_served(link);
-                    group.serving.remove(&link);
+                let mut frame = group.replica.encode_for(link, &part);
+                if frame.len() > MAX_FRAME_BYTES {
+                    // One entry: concurrent values of a register, more than fit.
+                    frame = group.replica.encode_for(link, &Message::RepairRefused);
                 }
+                self.effects.push_front(Effect::Send(link, frame));
             }
             Serve::Drop => {
                 group.serving.remove(&link);
             }
         }
         Ok(())
-    }
-
-    /// Forgets the snapshot of a link that is gone.
-    pub fn forget_serving(&mut self, link: LinkId) {
-        for group in self.groups.values_mut() {
-            group.serving.remove(&link);
-        }
     }
 }
 
@@ -67,10 +59,11 @@ fn read_part<R: Read>(
     let stopped = records.walk(range, bounds, |visited| match visited {
         Visited::Object(..) => bytes < PART_BYTES,
         Visited::Entry(key, name, entry) => {
-            if bytes >= PART_BYTES {
+            let more = key.len() + name.as_bytes().len() + weight(entry);
+            if bytes > 0 && bytes + more > PART_BYTES {
                 return false;
             }
-            bytes += key.len() + name.as_bytes().len() + weight(entry);
+            bytes += more;
             match objects.last_mut() {
                 Some((last, entries)) if last == key => {
                     entries.push((name.clone(), entry.clone()));
@@ -83,7 +76,8 @@ fn read_part<R: Read>(
     Ok((objects, stopped))
 }
 
-fn weight(entry: &Entry) -> usize {
+/// About how many bytes an entry takes, in a part and while it is judged.
+pub(crate) fn weight(entry: &Entry) -> usize {
     match entry {
         Entry::Dots(dots) => 20 * dots.len(),
         Entry::Versions(versions) => {

@@ -27,8 +27,9 @@ pub use message::{
 };
 pub use peer_progress::{FRAME_BYTES, PeerProgress, RelayRule, Serving};
 pub use record::{
-    DeadCell, FieldRecord, HeadRecord, Intervals, LogItem, LogRecord, ObjectId, ObjectRecord,
-    Position, RANGES, RecordKey, RecordWrite, RepairRecord, Totals, decode_entry, encode_entry,
+    DeadCell, FieldRecord, HeadRecord, Intervals, LogItem, LogRecord, MAX_INTERVALS, ObjectId,
+    ObjectRecord, Position, RANGES, RecordKey, RecordWrite, RepairRecord, Totals, decode_entry,
+    encode_entry,
 };
 pub use replica::{
     Contexts, Counters, Identity, LinkStatus, LocalListing, MemberView, Now, Recovered,

@@ -49,8 +49,8 @@ pub enum Message {
     /// The sender's log does not reach back to the receiver's vector: the
     /// receiver has to be repaired by state.
     TooOld,
-    /// Asks for the state from a place on. The first one opens a snapshot, which
-    /// serves those that follow on the same link.
+    /// Asks for the state from a place on. One that begins a repair opens a
+    /// snapshot, which serves those that follow on the same link.
     RepairRequest(RepairRequest),
     /// A part of the state of one range.
     RepairPart(RepairPart),
@@ -60,6 +60,8 @@ pub enum Message {
     Exchange(Exchange),
     /// What is new about members that the receiver has no link with.
     Members(Vec<MemberReport>),
+    /// No more parts are needed: the snapshot can go.
+    RepairEnd,
 }
 
 /// Who speaks, of which group, and what it has.
@@ -186,6 +188,7 @@ mod kind {
     pub(super) const REPAIR_REFUSED: u8 = 8;
     pub(super) const EXCHANGE: u8 = 9;
     pub(super) const MEMBERS: u8 = 10;
+    pub(super) const REPAIR_END: u8 = 11;
 }
 
 impl Message {
@@ -227,6 +230,7 @@ impl Message {
                 put_members(&mut out, members);
                 kind::MEMBERS
             }
+            Self::RepairEnd => kind::REPAIR_END,
         };
         let mut frame = Vec::with_capacity(out.len() + 64);
         frame.extend([kind, version]);
@@ -276,6 +280,7 @@ impl Message {
                 Self::Exchange(Exchange { number: body.varint()?, answers: body.truth()? })
             }
             kind::MEMBERS => Self::Members(take_members(&mut body)?),
+            kind::REPAIR_END => Self::RepairEnd,
             _ => return Err(DecodeError::Malformed("a frame's kind")),
         };
         if !newer_hello {

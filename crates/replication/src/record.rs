@@ -17,7 +17,7 @@ pub use head::HeadRecord;
 pub use log::{LogItem, LogRecord, Totals};
 pub(crate) use object::encode_object;
 pub use object::{FieldRecord, ObjectRecord, decode_entry, encode_entry};
-pub use repair::{Intervals, Position, RepairRecord};
+pub use repair::{Intervals, MAX_INTERVALS, Position, RepairRecord};
 pub(crate) use repair::{put_position, take_position};
 
 use crate::codec::{DecodeError, Decoder, Encoder};

@@ -151,7 +151,7 @@ pub struct Replica {
     sweeps: sweeping::Sweeps,
     removing: Option<removing::Removing>,
     outputs: Vec<Output>,
-    pins: BTreeMap<LinkId, u64>,
+    served: BTreeMap<LinkId, repairing::Served>,
     counters: Counters,
     start: Start,
 }
@@ -330,6 +330,7 @@ impl Replica {
         if risen {
             self.wake_links(now);
         }
+        self.tell_ended(now);
         #[cfg(debug_assertions)]
         self.debug_check();
     }

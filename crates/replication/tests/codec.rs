@@ -4,9 +4,10 @@
 #[path = "codec/values.rs"]
 mod values;
 
+use coppice_crdt::VersionVector;
 use coppice_replication::{
-    DecodeError, FieldRecord, HeadRecord, LogRecord, MAX_FRAME_BYTES, Message, ObjectRecord,
-    PROTOCOL_VERSION, RepairRecord, decode_entry, encode_entry,
+    DecodeError, FieldRecord, HeadRecord, Intervals, LogRecord, MAX_FRAME_BYTES, MAX_INTERVALS,
+    Message, ObjectRecord, PROTOCOL_VERSION, Position, RepairRecord, decode_entry, encode_entry,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -225,4 +226,30 @@ fn frames_without_a_body_are_refused() {
         Message::decode(&sealed(vec![99, PROTOCOL_VERSION, 0])),
         Err(DecodeError::Malformed("a frame's kind"))
     );
+}
+
+#[test]
+fn intervals_that_do_not_fill_their_range_are_refused() {
+    let place = |n: usize| Position { key: format!("{n:03}").into(), entry: Box::default() };
+    let until = |ends: &[usize]| -> Intervals {
+        let ends = ends.iter().map(|&end| (Some(place(end)), VersionVector::new()));
+        ends.chain([(None, VersionVector::new())]).collect()
+    };
+    let decoded = |ranges: Vec<(u8, Intervals)>| {
+        RepairRecord::decode(&RepairRecord { ranges, ..RepairRecord::default() }.encode())
+    };
+    let most: Vec<usize> = (1..MAX_INTERVALS).collect();
+    let more: Vec<usize> = (0..MAX_INTERVALS).collect();
+    assert!(decoded(vec![(3, until(&most)), (63, until(&[]))]).is_ok());
+    let refused = [
+        (vec![(3, until(&more))], DecodeError::Oversized("intervals")),
+        (vec![(3, until(&[2, 1]))], DecodeError::Malformed("intervals")),
+        (vec![(3, vec![])], DecodeError::Malformed("intervals")),
+        (vec![(3, [until(&[]), until(&[])].concat())], DecodeError::Malformed("intervals")),
+        (vec![(3, until(&[])), (3, until(&[]))], DecodeError::Malformed("ranges")),
+        (vec![(64, until(&[]))], DecodeError::Malformed("ranges")),
+    ];
+    for (ranges, error) in refused {
+        assert_eq!(decoded(ranges), Err(error));
+    }
 }

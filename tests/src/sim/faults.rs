@@ -171,10 +171,10 @@ impl World<'_> {
         let records = GroupRecords { store: &store, slot: replica.slot };
         let parts: Vec<_> = replica.parts.drain(..).map(|(_, part)| part).collect();
         let (pending, arrivals) = (&mut replica.pending, &replica.arrivals);
-        let inputs = Inputs { pending, arrivals, parts: &parts };
+        let mut inputs = Inputs { pending, arrivals, parts: &parts };
         let live = Rc::make_mut(&mut replica.recorded.live);
         self.ledger
-            .observe(records, live, actor, inputs)
+            .observe(records, live, actor, &mut inputs)
             .map_err(|wrong| wrong.at(format_args!("replica {at} after a crash")))?;
         replica.recorded.follow(store.unsynced())?;
         replica.pending.clear();

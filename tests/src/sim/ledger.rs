@@ -191,7 +191,7 @@ impl Ledger {
         records: GroupRecords<'_, R>,
         recorded: &mut Recorded,
         own: ActorId,
-        inputs: Inputs<'_>,
+        inputs: &mut Inputs<'_>,
     ) -> Result<(), Wrong> {
         let before = recorded.visible.clone();
         let read = records.log(recorded.next_seq, usize::MAX).map_err(Wrong::core)?;
@@ -299,7 +299,8 @@ impl Ledger {
         }
     }
 
-    /// Whether a range was completed by this commit shows in the repair record.
+    /// Whether a range was completed by this commit shows in the repair record; when
+    /// that goes, all that parts at hand brought is here.
     fn take_repair(
         &self,
         repair: Option<&RepairRecord>,
@@ -324,8 +325,7 @@ impl Ledger {
         }
         for range in 0..64 {
             let changed = intervals(repair, range) != intervals(last, range);
-            let joined = if repair.is_some() { changed } else { range == 63 };
-            if !joined {
+            if !changed && repair.is_some() {
                 continue;
             }
             let mut parts = parts.iter().rev();

@@ -65,8 +65,9 @@ pub(super) fn side_of(link: LinkId) -> (u64, usize) {
     (link.0 / 2, usize::from(link.0 % 2 == 1))
 }
 
-/// The second byte from the front of a frame of deltas, and of a repair's part.
+/// The first byte of a frame of deltas, of a repair's request and of its part.
 const DELTA: u8 = 2;
+const REPAIR_REQUEST: u8 = 6;
 const REPAIR_PART: u8 = 7;
 
 impl World<'_> {
@@ -154,14 +155,10 @@ impl World<'_> {
                 Beside::Operations(Rc::new(replica.recorded.live.ship(delta.unit)))
             }
             Ok(Message::RepairPart(part)) => {
-                if part.range == 0 && part.from.is_none() {
-                    let visible = Rc::new(replica.visible().clone());
-                    replica.serving.insert(by, visible);
-                }
-                match replica.serving.get(&by) {
-                    Some(visible) => Beside::Snapshot(part, Rc::clone(visible)),
-                    None => Beside::Nothing,
-                }
+                let visible = replica.visible().clone();
+                let serving = replica.serving.entry(by);
+                let visible = serving.or_insert_with(|| Rc::new(visible));
+                Beside::Snapshot(part, Rc::clone(visible))
             }
             _ => Beside::Nothing,
         }
@@ -197,6 +194,12 @@ impl World<'_> {
                 let (range, vector) = (part.range, part.vector);
                 replica.parts.push((by, PartAtHand { range, vector, visible }));
             }
+        }
+        if packet.frame.first() == Some(&REPAIR_REQUEST)
+            && let Ok(Message::RepairRequest(request)) = Message::decode(&packet.frame)
+            && request.begin
+        {
+            replica.serving.remove(&by); // A new snapshot is taken for it.
         }
         let Some(engine) = &mut replica.engine else { return Ok(()) };
         for _ in 0..times {

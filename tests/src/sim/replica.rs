@@ -135,8 +135,8 @@ impl Replica {
         let parts: Vec<PartAtHand> = self.parts.iter().map(|(_, part)| part.clone()).collect();
         let live = Rc::make_mut(&mut self.recorded.live);
         let (pending, arrivals) = (&mut self.pending, &self.arrivals);
-        let inputs = Inputs { pending, arrivals, parts: &parts };
-        ledger.observe(records, live, engine.opening().actor, inputs)?;
+        let mut inputs = Inputs { pending, arrivals, parts: &parts };
+        ledger.observe(records, live, engine.opening().actor, &mut inputs)?;
         self.recorded.follow(engine.store().unsynced())
     }
 

@@ -2,9 +2,12 @@
 
 use coppice_crdt::{EntryKey, VersionVector};
 
-use super::{opened, sealed};
+use super::{RANGES, opened, sealed};
 use crate::codec::{DecodeError, Decoder, Encoder};
 use crate::unit::{MAX_KEY_BYTES, ObjectKey};
+
+/// A range is cut into so many intervals at most.
+pub const MAX_INTERVALS: usize = 8;
 
 /// A range cut into intervals: the end of each (exclusive; `None`: the end of the
 /// range) and what was merged there beyond the group's vector.
@@ -15,9 +18,11 @@ pub type Intervals = Vec<(Option<Position>, VersionVector)>;
 pub struct RepairRecord {
     /// The ranges that a repair has reached, ascending, with their intervals.
     pub ranges: Vec<(u8, Intervals)>,
-    /// The join of the vectors of all sources merged so far.
+    /// The join of the vectors of all sources merged so far. The repair is over
+    /// once the group's vector covers it.
     pub merged: VersionVector,
-    /// What the group's vector must reach for the repair to be complete.
+    /// What the last session was to bring everywhere: the next one passes by the
+    /// places that have it.
     pub target: VersionVector,
 }
 
@@ -59,21 +64,37 @@ impl RepairRecord {
     ///
     /// # Errors
     ///
-    /// If they are damaged or of a newer version.
+    /// If they are damaged or of a newer version, or if ranges or intervals are
+    /// out of order or too many.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut body = opened(bytes)?;
         let (merged, target) = (body.vector()?, body.vector()?);
         let ranges = body.list("ranges", 2, |body| {
             let range = body.byte()?;
-            let intervals = body.list("intervals", 2, |body| {
+            let intervals: Intervals = body.list("intervals", 2, |body| {
                 let end = if body.truth()? { Some(take_position(body)?) } else { None };
                 Ok((end, body.vector()?))
             })?;
+            check_intervals(&intervals)?;
             Ok((range, intervals))
         })?;
         body.end()?;
+        let ascend = ranges.is_sorted_by(|a, b| a.0 < b.0);
+        if !ascend || ranges.last().is_some_and(|(last, _)| usize::from(*last) >= RANGES) {
+            return Err(DecodeError::Malformed("ranges"));
+        }
         Ok(Self { ranges, merged, target })
     }
+}
+
+/// Intervals fill their range: they ascend, and only the last has no end.
+fn check_intervals(intervals: &Intervals) -> Result<(), DecodeError> {
+    if intervals.len() > MAX_INTERVALS {
+        return Err(DecodeError::Oversized("intervals"));
+    }
+    let ends = || intervals.iter().map_while(|(end, _)| end.as_ref());
+    let fill = ends().count() + 1 == intervals.len() && ends().is_sorted_by(|a, b| a < b);
+    if fill { Ok(()) } else { Err(DecodeError::Malformed("intervals")) }
 }
 
 /// Writes a position.

@@ -128,9 +128,7 @@ impl Replica {
         self.members.disconnected(link);
         self.waiting.retain(|waiting| waiting.link != link);
         self.waiting_bytes = self.waiting.iter().map(|waiting| waiting.bytes).sum();
-        if self.pins.remove(&link).is_some() {
-            self.outputs.push(Output::DropSnapshot(link));
-        }
+        self.stop_serving(link);
         self.source_lost(link);
     }
 
@@ -165,11 +163,12 @@ impl Replica {
                 }
                 self.consider_repair(now);
             }
-            Message::RepairRequest(request) if greeted => self.serve_repair(link, request),
+            Message::RepairRequest(request) if greeted => self.serve_repair(link, request, now),
             Message::RepairPart(part) if greeted => self.take_part(link, part),
             Message::RepairRefused if greeted => self.repair_refused(link, now),
             Message::Exchange(exchange) if greeted => self.take_exchange(link, exchange, now),
             Message::Members(reports) if greeted => self.take_members(link, &reports, now),
+            Message::RepairEnd if greeted => self.repair_ended(link, now),
             _ => self.close(link, CloseReason::UnexpectedMessage),
         }
     }
@@ -248,6 +247,7 @@ impl Replica {
         }
         self.members.forget_silent(now.steady_ms);
         self.settle_floors();
+        self.expire_served(now);
         self.trim(now);
         self.consider_repair(now);
     }

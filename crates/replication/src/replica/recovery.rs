@@ -174,7 +174,7 @@ impl Recovered {
             sweeps: super::sweeping::Sweeps::default(),
             removing: None,
             outputs: Vec::new(),
-            pins: BTreeMap::new(),
+            served: BTreeMap::new(),
             counters: Counters::default(),
             start: Start {
                 empty: self.empty,

@@ -1,180 +1,211 @@
 //! Repair by state: what the log of no peer can bring any more.
 //!
-//! The receiver pulls, all from one snapshot of one source: range after range,
-//! each in key order, in parts. A part joins in one commit with what the source
-//! had seen there as the context of its interval; only there does absence prove
-//! removal. A source that is under repair itself has seen more in some intervals
-//! than in others, and says so part by part.
+//! The receiver pulls, from one snapshot of one source at a time: from the first
+//! place where it lacks something on, in order, in parts. A part joins in one
+//! commit with what the source had seen there as the context of its interval;
+//! only there does absence prove removal. A source that is under repair itself
+//! has seen more in some intervals than in others, and says so part by part.
 //! Contexts of intervals are joined, never replaced or taken back: what was
 //! removed here meanwhile leaves nothing but the context.
 //!
-//! The log holds the repair, with the source's vector, before what it brings: a
-//! peer takes what was written after it only once it has all that this replica
-//! may have seen. `tests/model_repair.rs` checks these rules and what breaks
-//! without them.
+//! What is committed of a repair stays, whatever becomes of its source: the next
+//! session goes on where it ended, with any source that has what the repair is
+//! to bring. So a large state gets here over links that drop, and few intervals
+//! arise (`intervals` bounds them).
+//!
+//! The log holds the repair, with what the source had seen, before what it
+//! brings: a peer takes what was written after it only once it has all that this
+//! replica may have seen. `tests/model_repair.rs` and
+//! `tests/model_mutual_repair.rs` check these rules and what breaks without them.
 
-use coppice_crdt::mutant::{self, Mutant};
-use coppice_crdt::{Entry, EntryKey, EntryRange, VersionVector};
+mod intervals;
+mod joining;
+mod serving;
+
+use std::collections::BTreeMap;
+
+use coppice_crdt::{EntryRange, VersionVector};
+
+pub use serving::Contexts;
+pub(super) use serving::Served;
 
 use super::{Now, Replica};
-use crate::effect::{CloseReason, LinkId, Output};
+use crate::effect::{CloseReason, LinkId};
 use crate::message::{Message, RepairPart, RepairRequest};
-use crate::record::{Intervals, LogItem, Position, RANGES, RecordKey};
+use crate::record::{Intervals, Position, RANGES, RecordKey, RepairRecord};
 use crate::unit::{ObjectKey, name_fits};
-use crate::working_set::{Missing, Read, owner_of};
+use intervals::{contexts_of, first_lacking};
+pub use joining::LocalListing;
 
 /// A part that does not come for so long is asked of somebody else, in milliseconds.
-const PART_WAIT_MS: u64 = 10_000;
+const PART_WAIT_MS: u64 = 30_000;
 
-/// At most so many local entries are judged in one commit.
-const ENTRIES_PER_COMMIT: usize = 4_096;
+/// A source that brought nothing is not asked for so long, in milliseconds; twice
+/// as long each time it happens again.
+const FIRST_PAUSE_MS: u64 = 1_000;
+const LONGEST_PAUSE_MS: u64 = 300_000;
+
+/// A range and a place in it; `None`: its start.
+type Place = (u8, Option<Position>);
+
+/// Where all ranges begin.
+const START: Place = (0, None);
 
 /// Where the pulling of a repair stands. Lost when the replica is closed: what
 /// is committed of it stays.
 #[derive(Debug, Default)]
 pub(super) struct Repairing {
     session: Option<Session>,
+    /// Sources of sessions that are over, to be told after the next commit.
+    ended: Vec<LinkId>,
+    pauses: BTreeMap<LinkId, Pause>,
 }
 
+/// One source, one snapshot.
 #[derive(Debug)]
 struct Session {
     source: LinkId,
+    /// What is to be seen everywhere before this session ends.
+    wanted: VersionVector,
     /// What is being pulled.
     range: u8,
     from: Option<Position>,
     asked_ms: u64,
-    /// What the source had seen in every part that came so far.
-    everywhere: Option<VersionVector>,
-    /// What it had seen in any of them: the log has it.
+    /// All that the source said to have seen, in any part.
     anywhere: VersionVector,
+    /// Whether a part brought something: ever, and since the start of all ranges.
+    helped: bool,
+    helped_in_lap: bool,
     part: Option<RepairPart>,
     local: Option<LocalListing>,
 }
 
-/// What this replica holds in an interval that a part speaks about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LocalListing {
-    /// Objects and their entries, in order.
-    pub objects: Vec<(ObjectKey, Vec<EntryKey>)>,
-    /// The first place not listed; `None` if the whole interval is.
-    pub reached: Option<Position>,
-}
-
-/// What a state has seen, by interval: the contexts of the parts that are
-/// served from a snapshot of it.
-///
-/// Who is under repair serves all the same. Otherwise two replicas, each half
-/// repaired of what only the other has whole, would wait for each other for ever.
-#[derive(Clone, Debug)]
-pub struct Contexts {
-    everywhere: VersionVector,
-    ranges: Vec<(u8, Intervals)>,
-}
-
-impl Contexts {
-    /// What was seen at a place of a range (`None`: its start), and where that
-    /// ends.
-    #[must_use]
-    pub fn at(&self, range: u8, from: Option<&Position>) -> (VersionVector, Option<Position>) {
-        let mut seen = self.everywhere.clone();
-        let intervals = self.ranges.iter().find(|(known, _)| *known == range);
-        let behind = |end: &Position| from.is_none_or(|from| from < end);
-        let found = intervals.into_iter().flat_map(|(_, intervals)| intervals);
-        match found.into_iter().find(|(end, _)| end.as_ref().is_none_or(behind)) {
-            Some((end, context)) => {
-                seen.join(context);
-                (seen, end.clone())
-            }
-            None => (seen, None),
-        }
-    }
+/// How long a source is left alone that could not help.
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    times: u32,
+    until_ms: u64,
 }
 
 impl Replica {
-    /// What the state as of the last commit has seen, by interval.
-    #[must_use]
-    pub fn contexts(&self) -> Contexts {
-        Contexts { everywhere: self.visible.clone(), ranges: self.repair.ranges.clone() }
-    }
-
     /// Whether some of the state is not what the group's vector says.
     #[must_use]
     pub fn is_under_repair(&self) -> bool {
-        !self.repair.merged.is_empty() || self.repairing.session.is_some()
+        !self.repair.merged.is_empty() || self.is_pulling()
+    }
+
+    /// Whether a source is being asked for parts.
+    pub(super) const fn is_pulling(&self) -> bool {
+        self.repairing.session.is_some()
     }
 
     /// What was seen where each entry of an object stands, by entry range.
     pub(super) fn seen_of(&self, key: &ObjectKey) -> Vec<(EntryRange, VersionVector)> {
-        let range = self.set.range_of(key);
-        let intervals = self.repair.ranges.iter().find(|(known, _)| *known == range);
-        contexts_of(intervals.map_or(&[], |(_, intervals)| intervals), key, self.seen())
+        contexts_of(self.intervals_of(self.set.range_of(key)), key, self.seen())
+    }
+
+    /// The intervals of a range; none if no repair has reached it.
+    fn intervals_of(&self, range: u8) -> &[(Option<Position>, VersionVector)] {
+        let found = self.repair.ranges.binary_search_by_key(&range, |(known, _)| *known);
+        found.ok().and_then(|at| self.repair.ranges.get(at)).map_or(&[], |(_, list)| list)
+    }
+
+    /// The first place from there on where less than `wanted` was seen.
+    fn next_place(&self, (range, from): &Place, wanted: &VersionVector) -> Option<Place> {
+        let group = self.seen();
+        if wanted.is_covered_by(group) {
+            return None;
+        }
+        let untouched = intervals::untouched();
+        (*range..).take_while(|&at| usize::from(at) < RANGES).find_map(|at| {
+            let from = from.as_ref().filter(|_| at == *range);
+            let list = self.intervals_of(at);
+            let list = if list.is_empty() { &untouched } else { list };
+            first_lacking(list, (at, from), (wanted, group))
+        })
     }
 
     /// Begins a repair if a peer said that only that helps, and none runs.
     pub(super) fn consider_repair(&mut self, now: Now) {
         self.drop_finished_repair();
         if let Some(session) = &self.repairing.session {
-            let stalled = session.part.is_none()
-                && now.steady_ms.saturating_sub(session.asked_ms) >= PART_WAIT_MS;
-            if !stalled {
-                return;
+            let waited_ms = now.steady_ms.saturating_sub(session.asked_ms);
+            if session.part.is_none() && waited_ms >= PART_WAIT_MS {
+                self.end_session(now);
             }
-            let source = session.source;
-            self.repair_refused(source, now);
             return;
         }
-        let offers = self.members.iter().filter_map(|(_, member)| {
-            let id = member.link?;
-            let offered = self.links.get(&id).is_some_and(|link| link.peer_says_too_old);
-            let more = member.seen.count_beyond(self.seen());
-            (offered && more > 0).then_some((more, id))
-        });
-        let Some((_, source)) = offers.max() else { return };
+        let Some((source, offered)) = self.best_source(now) else { return };
+        let Some((wanted, (range, from))) = self.plan(&offered) else {
+            // It was right when it said so, and is not any more.
+            return self.forget_offer(source);
+        };
         self.repairing.session = Some(Session {
             source,
-            range: 0,
-            from: None,
+            wanted,
+            range,
+            from: from.clone(),
             asked_ms: now.steady_ms,
-            everywhere: None,
             anywhere: VersionVector::new(),
+            helped: false,
+            helped_in_lap: false,
             part: None,
             local: None,
         });
-        let request = RepairRequest { begin: true, range: 0, from: None };
+        let request = RepairRequest { begin: true, range, from };
         self.send(source, &Message::RepairRequest(request));
+    }
+
+    /// Of the peers that offered themselves: one that has all that was merged
+    /// here, and then the one that has most that is not here.
+    fn best_source(&self, now: Now) -> Option<(LinkId, VersionVector)> {
+        let offers = self.members.iter().filter_map(|(_, member)| {
+            let id = member.link?;
+            let offers = self.links.get(&id).is_some_and(|link| link.peer_says_too_old);
+            let paused = self.repairing.pauses.get(&id);
+            let paused = paused.is_some_and(|pause| now.steady_ms < pause.until_ms);
+            let finishes = self.repair.merged.is_covered_by(&member.seen);
+            let more = member.seen.count_beyond(self.seen());
+            (offers && !paused).then_some(((finishes, more, id), &member.seen))
+        });
+        let ((_, _, source), seen) = offers.max_by_key(|(rank, _)| *rank)?;
+        Some((source, seen.clone()))
+    }
+
+    /// What a session with a source that has `offered` is to bring everywhere,
+    /// and where it begins.
+    ///
+    /// That is what the last one was to bring, if the source has it: places that
+    /// have it already are passed by. Else it is what the source has; or, if that
+    /// is everywhere here, what was merged somewhere, of which a source under
+    /// repair may have seen other places.
+    fn plan(&self, offered: &VersionVector) -> Option<(VersionVector, Place)> {
+        let target = Some(&self.repair.target).filter(|target| target.is_covered_by(offered));
+        let wanted = target.into_iter().chain([offered, &self.repair.merged]);
+        wanted
+            .into_iter()
+            .find_map(|wanted| Some((wanted.clone(), self.next_place(&START, wanted)?)))
+    }
+
+    fn forget_offer(&mut self, link: LinkId) {
+        if let Some(link) = self.links.get_mut(&link) {
+            link.peer_says_too_old = false; // It will say so again.
+        }
     }
 
     /// The source of the repair is gone; what it brought stays.
     pub(super) fn source_lost(&mut self, link: LinkId) {
+        self.repairing.pauses.remove(&link);
+        self.repairing.ended.retain(|ended| *ended != link);
         if self.repairing.session.as_ref().is_some_and(|session| session.source == link) {
             self.repairing.session = None;
         }
     }
 
+    /// The source serves no more.
     pub(super) fn repair_refused(&mut self, link: LinkId, now: Now) {
-        self.source_lost(link);
-        if let Some(link) = self.links.get_mut(&link) {
-            link.peer_says_too_old = false; // It will say so again.
-        }
-        let _ = now;
-    }
-
-    pub(super) fn serve_repair(&mut self, link: LinkId, request: RepairRequest) {
-        if request.begin {
-            self.counters.repairs_served += 1;
-            self.pins.insert(link, self.log.next_seq());
-            self.outputs.push(Output::OpenSnapshot(link));
-        } else if !self.pins.contains_key(&link) {
-            return self.send(link, &Message::RepairRefused);
-        }
-        let RepairRequest { range, from, .. } = request;
-        self.outputs.push(Output::ReadPart { link, range, from });
-    }
-
-    /// A served repair's last part was sent: the snapshot can go.
-    pub fn repair_served(&mut self, link: LinkId) {
-        if self.pins.remove(&link).is_some() {
-            self.outputs.push(Output::DropSnapshot(link));
+        if self.repairing.session.as_ref().is_some_and(|session| session.source == link) {
+            self.end_session(now);
         }
     }
 
@@ -188,193 +219,103 @@ impl Replica {
         let own = self.identity.opening;
         let claims_own_writes = part.vector.get(&own) > self.seen().get(&own);
         let goes_on = part.to.is_none() || part.from < part.to;
-        let Some(session) = &mut self.repairing.session else { return };
-        if session.source != link {
-            return;
-        }
-        let asked =
-            session.part.is_none() && session.range == part.range && session.from == part.from;
-        if !fits || !asked || !goes_on || claims_own_writes {
+        if !fits || !goes_on || claims_own_writes {
             return self.close(link, CloseReason::DamagedUnit);
         }
-        let everywhere = session.everywhere.take();
-        let is_news = everywhere.is_none() || !part.vector.is_covered_by(&session.anywhere);
-        session.everywhere = Some(match everywhere {
-            Some(everywhere) => everywhere.meet(&part.vector),
-            None => part.vector.clone(),
-        });
-        session.anywhere.join(&part.vector);
-        session.part = Some(part);
-        if is_news {
-            // Before the part: what is written from now on may have seen
-            // anything that it brings.
-            let anywhere = session.anywhere.clone();
-            self.repair.merged.join(&anywhere);
-            self.repair.target = anywhere.clone();
-            self.pending.push(LogItem::Repair(anywhere));
-            self.save_repair();
-        }
-    }
-
-    pub(super) fn has_part_to_merge(&self) -> bool {
-        self.repairing.session.as_ref().is_some_and(|session| session.part.is_some())
-    }
-
-    /// Supplies what this replica holds in the interval of the part at hand;
-    /// its records are in the working set.
-    pub fn supply_listing(&mut self, listing: LocalListing) {
-        if let Some(session) = &mut self.repairing.session {
-            session.local = Some(listing);
-        }
-    }
-
-    /// The state may have changed since the listing was made.
-    pub(super) fn forget_listing(&mut self) {
-        if let Some(session) = &mut self.repairing.session {
-            session.local = None;
-        }
-    }
-
-    /// Joins a piece of the part at hand. Waits until earlier changes are sealed.
-    pub(super) fn merge_part(&mut self, now: Now) -> Result<bool, Missing> {
-        let Some(session) = &self.repairing.session else { return Ok(false) };
-        let Some(part) = &session.part else { return Ok(false) };
-        if self.set.is_dirty() || !self.pending.is_empty() {
-            // The listing is of what is committed: what is changed meanwhile
-            // may not be in it.
-            self.forget_listing();
-            return Ok(false);
-        }
-        let Some(local) = &session.local else {
-            let (range, from, to) = (part.range, part.from.clone(), part.to.clone());
-            return Err(Missing(Read::Listing { range, from, to, limit: ENTRIES_PER_COMMIT }));
-        };
-        let (part, local) = (part.clone(), local.clone());
-        let savepoint = self.set.savepoint();
-        if let Err(missing) = self.join_part(&part, &local) {
-            self.set.rollback(savepoint);
-            return Err(missing);
-        }
-        let end = local.reached.clone().or_else(|| part.to.clone());
-        self.credit(part.range, (part.from.as_ref(), end.as_ref()), &part.vector);
-        if mutant::is(Mutant::AbsenceOutsideRange) {
-            self.seen[0].1.join(&part.vector);
-        }
-        self.save_repair();
-        if let Some(session) = &mut self.repairing.session {
-            session.local = None;
-            match local.reached {
-                Some(reached) => {
-                    if let Some(part) = &mut session.part {
-                        part.from = Some(reached);
-                    }
-                }
-                None => session.part = None,
-            }
-        }
-        if !self.has_part_to_merge() {
-            self.ask_next_part(part, now);
-        }
-        Ok(true)
-    }
-
-    fn join_part(&mut self, part: &RepairPart, local: &LocalListing) -> Result<(), Missing> {
-        let wanted = part.objects.iter();
-        let wanted = wanted.map(|(key, entries)| (key, entries.iter().map(|(name, _)| name)));
-        self.set.require(wanted)?;
-        let end = local.reached.as_ref().or(part.to.as_ref());
-        let within = |key: &ObjectKey, name: &EntryKey| {
-            let place = (&**key, name.as_bytes());
-            let from = part.from.as_ref().is_none_or(|from| (&*from.key, &*from.entry) <= place);
-            let to = end.is_none_or(|end| place < (&*end.key, &*end.entry));
-            from && to
-        };
-        let mut theirs: std::collections::BTreeMap<(&ObjectKey, &EntryKey), Option<&Entry>> = local
-            .objects
-            .iter()
-            .flat_map(|(key, names)| names.iter().map(move |name| ((key, name), None)))
-            .filter(|_| !mutant::is(Mutant::RemovalLostWhileAway))
-            .collect();
-        for (key, entries) in &part.objects {
-            for (name, entry) in entries {
-                theirs.insert((key, name), Some(entry));
-            }
-        }
-        let mut seen: Option<(&ObjectKey, Vec<(EntryRange, VersionVector)>)> = None;
-        for ((key, name), theirs) in theirs {
-            if !within(key, name) {
-                continue;
-            }
-            if seen.as_ref().is_none_or(|(known, _)| *known != key) {
-                seen = Some((key, self.seen_of(key)));
-            }
-            let contexts = seen.as_ref().map_or(&[][..], |(_, contexts)| contexts);
-            let found = contexts.iter().find(|(range, _)| range.contains(name.as_bytes()));
-            let Some((_, context)) = found else { continue };
-            let context =
-                if mutant::is(Mutant::LocalRemovalComesBack) { self.seen() } else { context };
-            let ours = self.set.entry(key, name)?;
-            let joined =
-                Entry::join(owner_of(name), (ours.as_ref(), context), (theirs, &part.vector));
-            self.set.replace_entry(key, name, ours.as_ref(), joined)?;
-        }
-        Ok(())
-    }
-
-    /// Joins `vector` to the context of an interval.
-    fn credit(
-        &mut self,
-        range: u8,
-        (from, to): (Option<&Position>, Option<&Position>),
-        vector: &VersionVector,
-    ) {
-        let at = match self.repair.ranges.binary_search_by_key(&range, |(known, _)| *known) {
-            Ok(at) => at,
-            Err(at) => {
-                self.repair.ranges.insert(at, (range, vec![(None, VersionVector::new())]));
-                at
-            }
-        };
-        credit_interval(&mut self.repair.ranges[at].1, (from, to), vector);
-    }
-
-    fn ask_next_part(&mut self, merged: RepairPart, now: Now) {
         let Some(session) = &mut self.repairing.session else { return };
+        let asked = session.source == link
+            && session.part.is_none()
+            && session.range == part.range
+            && session.from == part.from;
+        // What was asked for in a session that was given up may come late.
+        if asked {
+            session.anywhere.join(&part.vector);
+            session.part = Some(part);
+        }
+    }
+
+    /// Asks for what comes at `place` or behind it; where all ranges are through,
+    /// begins anew with what could not be taken, or ends.
+    fn ask_from(&mut self, place: &Place, now: Now) {
+        let Some(session) = &self.repairing.session else { return };
+        let next = self.next_place(place, &session.wanted).or_else(|| {
+            // Not all that is wanted may be had from this source.
+            let to_be_had = session.wanted.meet(&session.anywhere);
+            let again = session.helped_in_lap.then(|| self.next_place(&START, &to_be_had));
+            again.flatten()
+        });
+        let begins_anew = next.as_ref().is_some_and(|next| next < place);
+        let Some(session) = &mut self.repairing.session else { return };
+        let Some((range, from)) = next else { return self.end_session(now) };
+        if begins_anew {
+            session.helped_in_lap = false;
+            session.wanted = session.wanted.meet(&session.anywhere);
+        }
         session.asked_ms = now.steady_ms;
-        session.from = merged.to;
-        if session.from.is_none() {
-            session.range += 1;
+        session.range = range;
+        session.from.clone_from(&from);
+        let request = RepairRequest { begin: false, range, from };
+        let source = session.source;
+        self.send(source, &Message::RepairRequest(request));
+    }
+
+    /// No more is asked of the source. What is here everywhere by now, the group
+    /// has seen.
+    fn end_session(&mut self, now: Now) {
+        self.raise_to_minimum();
+        let Some(session) = self.repairing.session.take() else { return };
+        let Session { source, wanted, anywhere, helped, .. } = session;
+        self.repairing.ended.push(source);
+        self.forget_offer(source);
+        if helped && wanted.meet(&anywhere).is_covered_by(self.seen()) {
+            self.counters.repairs_completed += 1;
+            for link in self.links.values_mut() {
+                link.peer_says_too_old = false;
+            }
         }
-        let (source, range, from) = (session.source, session.range, session.from.clone());
-        if usize::from(range) < RANGES {
-            let request = RepairRequest { begin: false, range, from };
-            return self.send(source, &Message::RepairRequest(request));
+        if helped {
+            self.repairing.pauses.remove(&source);
+        } else {
+            let pause = Pause { times: 0, until_ms: 0 };
+            let pause = self.repairing.pauses.entry(source).or_insert(pause);
+            let pause_ms = FIRST_PAUSE_MS << pause.times.min(16);
+            pause.until_ms = now.steady_ms.saturating_add(pause_ms.min(LONGEST_PAUSE_MS));
+            pause.times += 1;
         }
-        // Every range is complete: the group has seen what the source had seen
-        // everywhere.
-        let everywhere = session.everywhere.take().unwrap_or_default();
-        self.repairing.session = None;
-        self.seen[0].1.join(&everywhere);
-        self.counters.repairs_completed += 1;
-        for link in self.links.values_mut() {
-            link.peer_says_too_old = false;
-        }
-        self.head_due = true;
         self.drop_finished_repair();
-        if !self.repair.merged.is_empty() {
-            self.save_repair();
-        }
         self.retry_waiting();
+    }
+
+    /// Tells sources that they are asked for no more, and before that what is
+    /// here now: their logs go on from there.
+    pub(super) fn tell_ended(&mut self, now: Now) {
+        for link in std::mem::take(&mut self.repairing.ended) {
+            self.answer(link, now);
+            self.send(link, &Message::RepairEnd);
+        }
+    }
+
+    /// Joins what was seen in every interval to the group's vector.
+    fn raise_to_minimum(&mut self) {
+        if self.repair.ranges.len() < RANGES {
+            return;
+        }
+        let contexts = self.repair.ranges.iter().flat_map(|(_, list)| list.iter());
+        let least = contexts.map(|(_, context)| context.clone()).reduce(|a, b| a.meet(&b));
+        if let Some(least) = least.filter(|least| !least.is_covered_by(self.seen())) {
+            self.seen[0].1.join(&least);
+            self.head_due = true;
+        }
     }
 
     /// Once the group's vector covers all that repairs brought, nothing is to
     /// be told apart by interval any more.
     fn drop_finished_repair(&mut self) {
-        if self.repairing.session.is_none()
+        if !self.is_pulling()
             && !self.repair.merged.is_empty()
             && self.repair.merged.is_covered_by(self.seen())
         {
-            self.repair = crate::record::RepairRecord::default();
+            self.repair = RepairRecord::default();
             self.extra_writes.push((RecordKey::Repair, None));
         }
     }
@@ -382,78 +323,12 @@ impl Replica {
     fn save_repair(&mut self) {
         self.extra_writes.push((RecordKey::Repair, Some(self.repair.encode())));
     }
-}
 
-/// Makes `place` a border between two intervals.
-fn split_at(intervals: &mut Intervals, place: Option<&Position>) {
-    let Some(place) = place else { return };
-    let inside = |end: &Option<Position>| end.as_ref().is_none_or(|end| end > place);
-    let Some(at) = intervals.iter().position(|(end, _)| inside(end)) else { return };
-    let starts_here = at > 0 && intervals[at - 1].0.as_ref() == Some(place);
-    if !starts_here {
-        let context = intervals[at].1.clone();
-        intervals.insert(at, (Some(place.clone()), context));
-    }
-}
-
-/// Joins `vector` to the context of what lies between two places.
-fn credit_interval(
-    intervals: &mut Intervals,
-    (from, to): (Option<&Position>, Option<&Position>),
-    vector: &VersionVector,
-) {
-    split_at(intervals, from);
-    split_at(intervals, to);
-    let mut start: Option<Position> = None;
-    for (end, context) in intervals.iter_mut() {
-        let begins = from.is_none_or(|from| start.as_ref().is_some_and(|start| start >= from));
-        let ends = match (to, end.as_ref()) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(to), Some(end)) => end <= to,
-        };
-        if begins && ends {
-            context.join(vector);
-        }
-        start.clone_from(end);
-    }
-    intervals.dedup_by(|next, kept| {
-        let same = next.1 == kept.1;
-        if same {
-            kept.0 = next.0.take();
-        }
-        same
-    });
-}
-
-/// What was seen where each entry of `key` stands: `group`, and what intervals add.
-fn contexts_of(
-    intervals: &[(Option<Position>, VersionVector)],
-    key: &ObjectKey,
-    group: &VersionVector,
-) -> Vec<(EntryRange, VersionVector)> {
-    let mut seen = Vec::new();
-    let mut from: Box<[u8]> = Box::default();
-    for (end, context) in intervals {
-        let to = match end {
-            Some(end) if end.key < *key => continue,
-            Some(end) if end.key == *key => Some(end.entry.clone()),
-            _ => None,
-        };
-        if to.as_ref().is_some_and(|to| *to <= from) {
-            continue;
-        }
-        let mut joined = group.clone();
-        joined.join(context);
-        seen.push((EntryRange { from, to: to.clone() }, joined));
-        match to {
-            Some(to) => from = to,
-            None => return seen,
+    /// The intervals of a range, to be replaced.
+    fn set_intervals(&mut self, range: u8, list: Intervals) {
+        match self.repair.ranges.binary_search_by_key(&range, |(known, _)| *known) {
+            Ok(at) => self.repair.ranges[at].1 = list,
+            Err(at) => self.repair.ranges.insert(at, (range, list)),
         }
     }
-    seen.push((EntryRange { from, to: None }, group.clone()));
-    seen
 }
-
-#[cfg(test)]
-mod tests;

@@ -5,6 +5,7 @@ mod floors;
 mod gossip;
 mod node;
 mod removals;
+mod repairs;
 mod state;
 mod versions;
 

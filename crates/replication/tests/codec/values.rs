@@ -6,9 +6,9 @@ use coppice_crdt::{
     Version, VersionVector,
 };
 use coppice_replication::{
-    Ack, Base, Cover, Delta, Exchange, FieldRecord, HeadRecord, Hello, LogItem, LogRecord,
-    MemberReport, Message, ObjectKey, ObjectRecord, PROTOCOL_VERSION, Position, RepairPart,
-    RepairRecord, RepairRequest, Totals, Unit, Want,
+    Ack, Base, Cover, Delta, Exchange, FieldRecord, HeadRecord, Hello, Intervals, LogItem,
+    LogRecord, MAX_INTERVALS, MemberReport, Message, ObjectKey, ObjectRecord, PROTOCOL_VERSION,
+    Position, RepairPart, RepairRecord, RepairRequest, Totals, Unit, Want,
 };
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -243,6 +243,7 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
         1 => (any::<u64>(), any::<bool>())
             .prop_map(|(number, answers)| Message::Exchange(Exchange { number, answers })),
         1 => vec(member_report(), 0..4).prop_map(Message::Members),
+        1 => Just(Message::RepairEnd),
     ]
 }
 
@@ -317,7 +318,15 @@ pub(crate) fn head_record() -> impl Strategy<Value = HeadRecord> {
 }
 
 pub(crate) fn repair_record() -> impl Strategy<Value = RepairRecord> {
-    let intervals = vec((option::of(position()), vector()), 0..4);
-    (vec((0..64_u8, intervals), 0..4), vector(), vector())
-        .prop_map(|(ranges, merged, target)| RepairRecord { ranges, merged, target })
+    let ends = btree_map(position(), vector(), 0..MAX_INTERVALS);
+    let intervals = (ends, vector()).prop_map(|(ends, last)| {
+        let ends = ends.into_iter().map(|(end, context)| (Some(end), context));
+        ends.chain([(None, last)]).collect::<Intervals>()
+    });
+    (btree_map(0..64_u8, intervals, 0..4), vector(), vector()).prop_map(
+        |(ranges, merged, target)| {
+            let ranges = ranges.into_iter().collect();
+            RepairRecord { ranges, merged, target }
+        },
+    )
 }

@@ -220,6 +220,7 @@ pub(crate) fn frames() -> Named<Message> {
             Message::Exchange(Exchange { number: 300, answers: true }),
         ),
         ("frame_members", "frame kind 10, Members: two", Message::Members(members())),
+        ("frame_repair_end", "frame kind 11, RepairEnd", Message::RepairEnd),
     ]
 }
 

@@ -200,14 +200,15 @@ impl Replica {
         let waiting = self.waiting.iter().filter(|waiting| waiting.link == id);
         let waiting_since_ms = waiting.map(|waiting| waiting.since_ms).min();
         let visible = self.visible.clone();
-        let under_repair = self.is_under_repair();
+        // What is missing is likely to come with the parts.
+        let pulling = self.is_pulling();
         let Some(link) = self.links.get_mut(&id) else { return };
         if link.frame_end.is_covered_by(&visible) {
             link.dropped_since_ms = None; // It came another way.
         }
         let since_ms = waiting_since_ms.into_iter().chain(link.dropped_since_ms).min();
         let overdue = since_ms.is_some_and(|since| now.steady_ms.saturating_sub(since) >= GAP_MS);
-        if !overdue || under_repair {
+        if !overdue || pulling {
             return;
         }
         link.dropped_since_ms = None;

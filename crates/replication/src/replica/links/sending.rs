@@ -98,7 +98,7 @@ impl Replica {
         }
     }
 
-    pub(super) fn answer(&mut self, id: LinkId, now: Now) {
+    pub(in crate::replica) fn answer(&mut self, id: LinkId, now: Now) {
         let digest =
             (!self.is_under_repair() && self.visible == *self.seen()).then(|| self.digest());
         let linked: Vec<ActorId> = self.members.linked().collect();
@@ -161,7 +161,7 @@ impl Replica {
     }
 
     pub(super) fn trim(&mut self, now: Now) {
-        let pinned = self.pins.values().copied().min().unwrap_or(u64::MAX);
+        let pinned = self.pinned().unwrap_or(u64::MAX);
         let first = self.log.first_seq();
         let mut trimmed = None;
         if let Some(everywhere) = self.members.durable_everywhere() {

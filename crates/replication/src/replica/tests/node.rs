@@ -16,7 +16,7 @@ use crate::replica::{
 };
 use crate::unit::ObjectKey;
 use crate::working_set::{EntryPage, Missing, Read};
-use crate::{CloseReason, LinkId, Message, Output, RANGES, RepairPart};
+use crate::{CloseReason, LinkId, Message, Output, RepairPart};
 
 pub(super) const NO_LIMITS: WriteLimits =
     WriteLimits { objects: u64::MAX, elements: u64::MAX, value_bytes: 1 << 20 };
@@ -40,7 +40,7 @@ type Listed = Vec<(ObjectKey, EntryKey, Entry)>;
 pub(super) struct Node {
     pub(super) replica: Replica,
     pub(super) records: Records,
-    snapshots: BTreeMap<LinkId, (Records, super::super::Contexts)>,
+    pub(super) snapshots: BTreeMap<LinkId, (Records, super::super::Contexts)>,
     pub(super) closed: Vec<(LinkId, CloseReason)>,
     pub(super) sent: VecDeque<(LinkId, Vec<u8>)>,
     /// As they were when the removal under way began.
@@ -146,12 +146,12 @@ impl Node {
                 set.supply_scan(&key, range, listed);
             }
             Read::Page(key, range, limit) => {
-                let page = stored_page(records, id(&key, set.range_of(&key)), range, limit);
+                let page = stored_page(records, &id(&key, set.range_of(&key)), range, limit);
                 self.replica.supply_page(page);
             }
             Read::PageBefore(key, range, limit) => {
                 let id = id(&key, set.range_of(&key));
-                self.replica.supply_page(stored_page(&self.before, id, range, limit));
+                self.replica.supply_page(stored_page(&self.before, &id, range, limit));
             }
             Read::Listing { range, from, to, limit } => {
                 let (listed, reached) =
@@ -175,9 +175,10 @@ impl Node {
                 Ok(true) => {}
                 Ok(false) => {
                     let written = self.commit(now);
-                    let idle = match self.sweeps_late {
-                        true => self.replica.inbox.is_empty(),
-                        false => written == 0 && !self.replica.has_work(),
+                    let idle = if self.sweeps_late {
+                        self.replica.inbox.is_empty()
+                    } else {
+                        written == 0 && !self.replica.has_work()
                     };
                     self.after_commit();
                     if idle {
@@ -343,12 +344,8 @@ impl Node {
                 _ => objects.push((key, vec![(name, entry)])),
             }
         }
-        let last = to.is_none() && usize::from(range) + 1 == RANGES;
         let part = RepairPart { vector, range, from, to, objects };
         self.sent.push_back((link, Message::RepairPart(part).encode()));
-        if last {
-            self.replica.repair_served(link);
-        }
     }
 
     /// Sends what the log has for each link.
@@ -371,7 +368,7 @@ impl Node {
 /// Records of an object as they are stored.
 fn stored_page(
     records: &Records,
-    id: crate::ObjectId,
+    id: &crate::ObjectId,
     range: EntryRange,
     limit: usize,
 ) -> EntryPage {
@@ -384,14 +381,14 @@ fn stored_page(
     };
     for (record, bytes) in records {
         match record {
-            RecordKey::Entry(of, name) if *of == id && page.range.contains(name.as_bytes()) => {
+            RecordKey::Entry(of, name) if of == id && page.range.contains(name.as_bytes()) => {
                 if page.entries.len() == limit {
                     page.more = true;
                     continue;
                 }
                 page.entries.push((name.clone(), decode_entry(bytes).unwrap()));
             }
-            RecordKey::Field(of, name) if *of == id => {
+            RecordKey::Field(of, name) if of == id => {
                 let at = EntryKey::field_name_prefix(name);
                 if page.range.contains(&at) {
                     let generation = FieldRecord::decode(bytes).unwrap().generation;
