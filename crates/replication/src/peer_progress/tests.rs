@@ -346,6 +346,9 @@ fn a_frame_claims_no_write_that_it_lacks() {
     // its second, then its third; the peer has what the repair brought but lacks
     // another write of the unit that the first came in.
     let mut world = World::new();
+    for dot in [Dot::new(REPAIRED, 1), Dot::new(REPAIRED, 3), Dot::new(FAR, 1)] {
+        world.based_on.insert(dot, VersionVector::new());
+    }
     let mut first = unit(REPAIRED, 1);
     first.join(unit(FAR, 1));
     world.append(LogItem::Unit(first), false);
