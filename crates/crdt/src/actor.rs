@@ -40,3 +40,17 @@ impl fmt::Debug for ActorId {
         self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_actor_reads_as_its_bytes_and_short_in_traces() {
+        let mut bytes = [0; 16];
+        bytes[..5].copy_from_slice(&[0x00, 0x0a, 0xb0, 0xff, 0x31]);
+        let actor = ActorId::from_bytes(bytes);
+        assert_eq!(actor.to_string(), "000ab0ff310000000000000000000000");
+        assert_eq!(format!("{actor:?}"), "000ab0ff");
+    }
+}
