@@ -61,7 +61,11 @@ fn simulate() -> io::Result<bool> {
         let seeds: Vec<_> = failures.iter().map(|(seed, _)| seed.to_string()).collect();
         writeln!(out, "failing seeds: {}", seeds.join(" "))?;
     }
-    Ok(failures.is_empty() && missing.is_empty())
+    let (crashes, lossy) = (totals.get("crashes"), totals.get("crashes that lost commits"));
+    if 5 * lossy < crashes {
+        writeln!(out, "{lossy} of {crashes} crashes lost commits: less than a fifth")?;
+    }
+    Ok(failures.is_empty() && missing.is_empty() && 5 * lossy >= crashes)
 }
 
 fn number(variable: &str) -> io::Result<Option<u64>> {

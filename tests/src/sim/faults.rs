@@ -84,7 +84,10 @@ impl World<'_> {
 
     /// The process or the machine goes down.
     pub(super) fn crash(&mut self, at: usize) -> Result<(), Wrong> {
-        let power = self.rng.percent(60);
+        // By chance more often, and never less than a fifth of them.
+        let (all, some) =
+            (self.totals.get("crashes"), self.totals.get("crashes with loss of power"));
+        let power = self.rng.percent(60) || 5 * some < all + 1;
         let restart_ms = if self.rng.percent(15) { 4_000 } else { 300 };
         let restart_ms = self.rng.between(1, restart_ms);
         self.go_down(at, power)?;
@@ -284,7 +287,7 @@ impl World<'_> {
     }
 
     fn clone_disk(&mut self, at: usize) -> Option<&'static str> {
-        if self.order.len() >= self.plan.replicas + 3 {
+        if self.order.len() >= self.plan.most_replicas() {
             return None;
         }
         let disk = self.replicas[at].copy_disk()?;
@@ -403,7 +406,7 @@ impl World<'_> {
     }
 
     fn join(&mut self) -> Option<&'static str> {
-        if self.order.len() >= self.plan.replicas + 3 {
+        if self.order.len() >= self.plan.most_replicas() {
             return None;
         }
         let disk = self.empty_disk();

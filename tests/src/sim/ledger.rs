@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use coppice_agent::records::GroupRecords;
 use coppice_agent::store::Read;
-use coppice_crdt::{ActorId, CrdtType, Dot, EntryDelta, Operation};
+use coppice_crdt::{ActorId, CrdtType, Dot, EntryDelta, HybridTimestamp, Operation};
 use coppice_replication::{LogItem, RepairRecord, Unit, range_of};
 
 use super::model::{Expected, Model};
@@ -128,23 +128,27 @@ impl Ledger {
     }
 
     /// Foretells what a request does where `visible` was seen, and gives its
-    /// operations numbers. `Err`: it is refused with this status.
+    /// operations numbers. `Err`: it is refused with this status. `held`: what
+    /// anybody has, that it may conflict with.
     pub(super) fn submit(
         &mut self,
         operations: &[(usize, Operation)],
-        visible: &mut Visible,
+        (visible, held): (&mut Visible, &Visible),
         now_ms: u64,
     ) -> Result<Predicted, u16> {
-        let before = visible.clone();
+        let before = (visible.clone(), self.conflicts);
         let mut numbers = Vec::new();
         for (object, operation) in operations {
             match self.models[*object].expect(operation, &visible[*object], now_ms) {
                 Expected::Refused(status) => {
-                    *visible = before; // What was recorded of the batch is seen by nobody.
+                    (*visible, self.conflicts) = before; // What was recorded of the batch is seen by nobody.
                     return Err(status);
                 }
                 Expected::Nothing => {}
-                Expected::Change => numbers.push(self.record(*object, operation, visible, now_ms)),
+                Expected::Change => {
+                    let seen = (&mut *visible, held);
+                    numbers.push(self.record(*object, operation, seen, now_ms));
+                }
             }
         }
         let batch: Rc<[OpNumber]> = numbers.clone().into();
@@ -158,11 +162,12 @@ impl Ledger {
         &mut self,
         object: usize,
         operation: &Operation,
-        visible: &mut Visible,
+        (visible, held): (&mut Visible, &Visible),
         now_ms: u64,
     ) -> OpNumber {
         let saw = Rc::new(visible.clone());
-        let (event, conflicts) = self.models[object].record(operation, &saw[object], now_ms);
+        let (event, conflicts) =
+            self.models[object].record(operation, (&saw[object], &held[object]), now_ms);
         self.conflicts += u64::from(conflicts);
         visible[object].insert(event);
         let (batch, acknowledged, excused) = (Rc::from([]), false, false);
@@ -170,9 +175,24 @@ impl Ledger {
         self.recordings.len() - 1
     }
 
+    /// Whether an operation that changes something conflicts where this was seen.
+    pub(super) fn would_conflict(
+        &self,
+        object: usize,
+        operation: &Operation,
+        (seen, held): (&Visible, &Visible),
+    ) -> bool {
+        self.models[object].would_conflict(operation, &seen[object], &held[object])
+    }
+
     pub(super) fn is_seen(&self, number: OpNumber, visible: &Visible) -> bool {
         let recording = &self.recordings[number];
         visible[recording.object].contains(recording.event)
+    }
+
+    pub(super) fn see(&self, number: OpNumber, visible: &mut Visible) {
+        let recording = &self.recordings[number];
+        visible[recording.object].insert(recording.event);
     }
 
     /// Whether what is recorded is complete, and all that a repair under way in
@@ -234,8 +254,7 @@ impl Ledger {
             return Err(format!("{known} operations are known of the unit of {runs:?}").into());
         }
         for (_, number) in &*numbers {
-            let recording = &self.recordings[*number];
-            recorded.visible[recording.object].insert(recording.event);
+            self.see(*number, &mut recorded.visible);
         }
         recorded.last = Some(Rc::new(Logged { numbers, before: recorded.last.take() }));
         Ok(())
@@ -281,7 +300,7 @@ impl Ledger {
         match self.models[object].expect(&Operation::Purge, &visible[object], now_ms) {
             Expected::Change if self.crdt_type == CrdtType::LWWRegister => {
                 let mut seen = visible.clone();
-                Ok(vec![self.record(object, &Operation::Purge, &mut seen, now_ms)])
+                Ok(vec![self.record(object, &Operation::Purge, (&mut seen, visible), now_ms)])
             }
             _ => Err(format!("a write that nobody asked for: {unit:?}").into()),
         }
@@ -293,10 +312,15 @@ impl Ledger {
             for version in written {
                 let found = numbers.iter().find(|(dot, _)| *dot == version.dot);
                 let Some(&(_, number)) = found else { continue };
-                let Recording { object, event, .. } = self.recordings[number];
-                self.models[object].set_stamp(event, (version.stamp, version.dot.actor));
+                self.stamp(number, (version.stamp, version.dot.actor));
             }
         }
+    }
+
+    /// Tells by what readers choose a value that was set among concurrent ones.
+    pub(super) fn stamp(&mut self, number: OpNumber, stamp: (HybridTimestamp, ActorId)) {
+        let Recording { object, event, .. } = self.recordings[number];
+        self.models[object].set_stamp(event, stamp);
     }
 
     /// Whether a range was completed by this commit shows in the repair record; when

@@ -123,21 +123,17 @@ impl Model {
     }
 
     /// Takes notice of an operation that changes something where `saw` was
-    /// seen. Returns its number, and whether something that its issuer had not
-    /// seen happened to the same place.
+    /// seen. Returns its number, and whether it conflicts with something of
+    /// `held`.
     pub(super) fn record(
         &mut self,
         operation: &Operation,
-        saw: &Seen,
+        (saw, held): (&Seen, &Seen),
         now_ms: u64,
     ) -> (usize, bool) {
         let number = self.events.len();
-        let (place, at) = match operation {
-            Operation::Update { field, crdt_type, operation } => {
-                (Some((field.to_string(), *crdt_type)), &**operation)
-            }
-            other => (None, other),
-        };
+        let conflicts = self.would_conflict(operation, saw, held);
+        let (place, at) = place_of(operation);
         let mut gives = gifts(at).into_iter().map(|piece| (place.clone(), piece)).collect();
         if !matches!(operation, Operation::Delete | Operation::Purge) {
             self.give_existence(&place, saw, &mut gives);
@@ -146,17 +142,9 @@ impl Model {
             Operation::Set(write) => write.ttl_ms.map(|ttl| now_ms + ttl),
             _ => None,
         };
-        let mut conflicts = false;
-        for given in &mut self.pieces {
-            let mine = takes(self.crdt_type, operation, given);
-            if saw.contains(given.by) {
-                if mine {
-                    given.takers.push(number);
-                }
-            } else {
-                conflicts |= mine || gives.contains(&(given.place.clone(), given.piece.clone()));
-                conflicts |= given.place == place && matches!(given.piece, Piece::Count(_));
-            }
+        let seen = self.pieces.iter_mut().filter(|given| saw.contains(given.by));
+        for given in seen.filter(|given| takes(self.crdt_type, operation, given)) {
+            given.takers.push(number);
         }
         let stamp = (HybridTimestamp::default(), ActorId::from_bytes([0; 16]));
         self.events.push(Event { stamp, deadline_ms });
@@ -164,6 +152,18 @@ impl Model {
             self.pieces.push(Given { by: number, place, piece, takers: Vec::new() });
         }
         (number, conflicts)
+    }
+
+    /// Whether something that somebody holds happened to the same thing, and was
+    /// not seen: a value that `operation` gives too, or would have taken.
+    pub(super) fn would_conflict(&self, operation: &Operation, saw: &Seen, held: &Seen) -> bool {
+        let (place, at) = place_of(operation);
+        let gifts = gifts(at);
+        let concurrent = |given: &&Given| held.contains(given.by) && !saw.contains(given.by);
+        self.pieces.iter().filter(concurrent).any(|given| {
+            let same = gifts.contains(&given.piece) || matches!(given.piece, Piece::Count(_));
+            same && given.place == place || takes(self.crdt_type, operation, given)
+        })
     }
 
     fn give_existence(&self, place: &Place, saw: &Seen, gives: &mut Vec<(Place, Piece)>) {
@@ -275,6 +275,15 @@ impl Piece {
 
 const fn change(change: bool) -> Expected {
     if change { Expected::Change } else { Expected::Nothing }
+}
+
+fn place_of(operation: &Operation) -> (Place, &Operation) {
+    match operation {
+        Operation::Update { field, crdt_type, operation } => {
+            (Some((field.to_string(), *crdt_type)), operation)
+        }
+        other => (None, other),
+    }
 }
 
 fn gifts(operation: &Operation) -> Vec<Piece> {

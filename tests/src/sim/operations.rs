@@ -19,6 +19,11 @@ pub(super) fn random(rng: &mut Rng, crdt_type: CrdtType) -> Operation {
     }
 }
 
+/// Whether an operation takes more than it names.
+pub(super) const fn takes_all(operation: &Operation) -> bool {
+    matches!(operation, Operation::Delete | Operation::Clear | Operation::RemoveField { .. })
+}
+
 fn update(rng: &mut Rng) -> Operation {
     const TYPES: [CrdtType; 6] = [
         CrdtType::GCounter,

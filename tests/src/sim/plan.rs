@@ -1,5 +1,7 @@
 //! What kind of run a seed makes.
 
+use std::ops::RangeInclusive;
+
 use coppice_agent::engine::{GroupDurability, GroupSettings};
 use coppice_crdt::CrdtType;
 use coppice_replication::{FRAME_BYTES, ReplicaSettings, WriteLimits};
@@ -14,6 +16,9 @@ pub(super) enum Topology {
     Ring,
     Star,
 }
+
+/// How many replicas may take part at a time.
+pub(super) const REPLICAS: RangeInclusive<usize> = 3..=30;
 
 /// What is decided before a run begins.
 #[derive(Clone, Debug)]
@@ -65,6 +70,11 @@ impl Plan {
             faults: rng.between(22, 32),
             busy_ms: rng.between(6_000, 20_000),
         }
+    }
+
+    /// With those that join, and the clones of disks.
+    pub(super) fn most_replicas(&self) -> usize {
+        (self.replicas + 3).min(*REPLICAS.end())
     }
 
     /// Whom the replica at `place` of `count` dials, by their places.

@@ -36,7 +36,7 @@ impl World<'_> {
     }
 
     /// All that some disk holds.
-    fn held_somewhere(&self) -> Visible {
+    pub(super) fn held_somewhere(&self) -> Visible {
         let mut held = self.ledger.nothing_seen().visible;
         for &at in &self.order {
             for (all, seen) in held.iter_mut().zip(self.replicas[at].visible()) {

@@ -7,13 +7,13 @@ use std::rc::Rc;
 use coppice_agent::engine::{Effect, GroupDurability};
 use coppice_agent::replica_task::{SubmitError, WriteAnswer, WriteRequest};
 use coppice_agent::store::memory::MemoryStore;
-use coppice_crdt::EtagKey;
+use coppice_crdt::{EtagKey, Operation};
 use coppice_replication::CloseReason;
 
-use super::ledger::{Ledger, OpNumber, Predicted};
+use super::ledger::{Ledger, OpNumber, Predicted, Visible};
 use super::network::{Connection, side_of};
 use super::operations;
-use super::plan::Plan;
+use super::plan::{Plan, REPLICAS};
 use super::replica::{Beside, Disk, Replica, SimEngine};
 use super::rng::Rng;
 use super::totals::Totals;
@@ -145,8 +145,32 @@ impl<'a> World<'a> {
                 return Err("writes or faults do not come to an end".into());
             }
         }
+        self.check_plan()?;
         self.heal()?;
         self.settle()
+    }
+
+    /// Every seed is to be as hard as this, not only all of them together.
+    fn check_plan(&self) -> Result<(), Wrong> {
+        let (faults, conflicts) = (self.faults, self.ledger.conflicts);
+        let crashes = self.totals.get("crashes");
+        let without_power = self.totals.get("crashes with loss of power");
+        let hard = [
+            (REPLICAS.contains(&self.order.len()), "3 to 30 replicas"),
+            (self.submitted >= 500, "500 operations"),
+            (faults >= 20, "20 faults"),
+            (3 * conflicts >= self.submitted, "a third of the operations in conflict"),
+            (5 * without_power >= crashes, "a fifth of the crashes without power"),
+        ];
+        match hard.iter().find(|(holds, _)| !holds) {
+            Some((_, what)) => Err(format!(
+                "this seed lacks {what}: {conflicts} conflicts in {} operations, {faults} faults, \
+                 {without_power} of {crashes} crashes without power",
+                self.submitted
+            )
+            .into()),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn run_until(&mut self, until_ms: u64) -> Result<(), Wrong> {
@@ -221,16 +245,25 @@ impl<'a> World<'a> {
         if self.submitted >= self.plan.operations {
             return Ok(());
         }
-        let pace_ms = (self.plan.busy_ms * 2 / self.plan.operations).max(1);
+        let pace_ms = (self.plan.busy_ms / self.plan.operations).max(1);
         let delay_ms = if self.rng.percent(25) { 0 } else { self.rng.between(1, 2 * pace_ms) };
-        self.after(delay_ms, Event::Request);
         let up: Vec<usize> =
             self.order.iter().copied().filter(|&at| self.replicas[at].is_up()).collect();
         if up.is_empty() {
+            self.after(delay_ms, Event::Request);
             return Ok(());
         }
         let at = self.rng.pick(&up);
+        let before = self.submitted;
         self.write(at)?;
+        // Where conflicts are too few, others write before they hear of this.
+        for &other in up.iter().filter(|&&other| other != at) {
+            if self.lacks_conflicts() && self.replicas[other].is_up() {
+                self.write(other)?;
+            }
+        }
+        let delay_ms = delay_ms * (self.submitted - before).max(1);
+        self.after(delay_ms, Event::Request);
         let object = self.rng.index(self.ledger.keys.len());
         if self.replicas[at].is_up() && self.rng.percent(40) {
             let wall_ms = self.replicas[at].now(self.now_ms).wall_ms;
@@ -244,13 +277,15 @@ impl<'a> World<'a> {
     fn write(&mut self, at: usize) -> Result<(), Wrong> {
         let requests = if self.rng.percent(15) { self.rng.between(2, 4) } else { 1 };
         let mut visible = self.replicas[at].visible().clone();
+        let held = self.held_somewhere();
         for _ in 0..requests {
             let size = if self.rng.percent(10) { self.rng.between(2, 4) } else { 1 };
-            let operations: Vec<_> = (0..size).map(|_| self.random_operation()).collect();
+            let operations: Vec<_> =
+                (0..size).map(|_| self.random_operation(&visible, &held)).collect();
             self.submitted += size;
             let ticket = self.requests.len();
             let now = self.replicas[at].now(self.now_ms);
-            let foretold = self.ledger.submit(&operations, &mut visible, now.wall_ms);
+            let foretold = self.ledger.submit(&operations, (&mut visible, &held), now.wall_ms);
             self.totals.add("operations", size);
             self.foresee(at, foretold);
             let keyed = operations
@@ -286,7 +321,32 @@ impl<'a> World<'a> {
         self.requests.push(Request { operations, expected });
     }
 
-    fn random_operation(&mut self) -> (usize, coppice_crdt::Operation) {
+    fn lacks_conflicts(&self) -> bool {
+        5 * self.ledger.conflicts < 2 * self.submitted
+    }
+
+    /// By chance, or, where conflicts are too few, the first of many by chance
+    /// that conflicts.
+    fn random_operation(&mut self, seen: &Visible, held: &Visible) -> (usize, Operation) {
+        const TRIES: usize = 60;
+        let first = self.draw();
+        // What takes all away conflicts with anything: it is to stay as rare.
+        if !self.lacks_conflicts() || operations::takes_all(&first.1) {
+            return first;
+        }
+        let mut drawn = first.clone();
+        for _ in 0..TRIES {
+            let (object, operation) = &drawn;
+            let fits = !operations::takes_all(operation);
+            if fits && self.ledger.would_conflict(*object, operation, (seen, held)) {
+                return drawn;
+            }
+            drawn = self.draw();
+        }
+        first
+    }
+
+    fn draw(&mut self) -> (usize, Operation) {
         let object = if self.rng.percent(45) { 0 } else { self.rng.index(self.ledger.keys.len()) };
         (object, operations::random(&mut self.rng, self.plan.crdt_type))
     }
