@@ -371,8 +371,21 @@ impl Ledger {
         Ok(())
     }
 
+    /// What was acknowledged is there, or was taken by a fault that may take it.
+    pub(super) fn check_kept(&self, visible: &Visible) -> Result<(), Wrong> {
+        let gone = self.recordings.iter().enumerate().find(|(number, recording)| {
+            recording.acknowledged && !recording.excused && !self.is_seen(*number, visible)
+        });
+        match gone {
+            Some((number, _)) => {
+                Err(format!("operation {number} was acknowledged and is gone").into())
+            }
+            None => Ok(()),
+        }
+    }
+
     /// What came came whole, and after all that its issuer had seen.
-    fn check_whole(&self, before: &Visible, visible: &Visible) -> Result<(), Wrong> {
+    pub(super) fn check_whole(&self, before: &Visible, visible: &Visible) -> Result<(), Wrong> {
         for (number, recording) in self.recordings.iter().enumerate() {
             if !self.is_seen(number, visible) || self.is_seen(number, before) {
                 continue;

@@ -43,3 +43,32 @@ impl Seen {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Seen;
+
+    fn of(numbers: &[usize]) -> Seen {
+        let mut seen = Seen::default();
+        numbers.iter().for_each(|&number| seen.insert(number));
+        seen
+    }
+
+    #[test]
+    fn it_holds_what_was_put_in_and_nothing_else() {
+        let seen = of(&[0, 63, 64, 200]);
+        assert_eq!(seen.iter().collect::<Vec<_>>(), [0, 63, 64, 200]);
+        assert!(seen.contains(63) && seen.contains(64));
+        assert!(!seen.contains(1) && !seen.contains(65) && !seen.contains(1_000));
+    }
+
+    #[test]
+    fn sets_of_other_lengths_compare_by_what_is_in_them() {
+        let mut long = of(&[3]);
+        long.join(&of(&[3, 500]));
+        assert_eq!(long, of(&[3, 500]));
+        assert!(of(&[3]).is_within(&long) && !long.is_within(&of(&[3])));
+        assert!(!of(&[4]).is_within(&long));
+        assert_ne!(long, of(&[3]));
+    }
+}

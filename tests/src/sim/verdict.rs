@@ -5,13 +5,72 @@ use coppice_agent::query::{QueryError, StoredGroup, ViewSource};
 use coppice_agent::store::Store;
 use coppice_crdt::{CrdtType, Element, Entries, EtagKey, query};
 
-use super::ledger::Visible;
+use super::ledger::{Ledger, Visible};
 use super::model::Value;
+use super::seen::Seen;
 use super::world::World;
 use super::wrong::Wrong;
 
 /// Simulated time that healing may take.
 const PATIENCE_MS: u64 = 120_000;
+
+/// How a replica ended.
+#[derive(Clone, Debug)]
+struct End {
+    at: usize,
+    visible: Visible,
+    values: Vec<Value>,
+    etags: Vec<Option<u128>>,
+    digest: Option<u128>,
+    mismatches: u64,
+}
+
+/// Whether replicas that should be equal are, and are what they should be.
+fn judge(ledger: &Ledger, held: &Visible, ends: &[End], wall_ms: u64) -> Result<(), Wrong> {
+    let Some(first) = ends.first() else { return Err("no replica is left".into()) };
+    for (object, seen) in held.iter().enumerate() {
+        if !seen.is_within(&first.visible[object]) {
+            return Err(format!("writes of object {object} are gone that some disk held").into());
+        }
+    }
+    ledger.check_kept(&first.visible)?;
+    // Also what a repair brought range by range.
+    ledger.check_whole(&ledger.nothing_seen().visible, &first.visible)?;
+    for end in ends {
+        let pair = format!("replicas {} and {}", first.at, end.at);
+        if end.visible != first.visible {
+            return Err(format!("{pair} have seen different writes").into());
+        }
+        if end.digest != first.digest {
+            return Err(format!("{pair} have different digests").into());
+        }
+        if end.mismatches > 0 {
+            return Err(format!("replica {} met another digest under its vector", end.at).into());
+        }
+        for (object, (value, seen)) in end.values.iter().zip(&end.visible).enumerate() {
+            check(ledger, (end.at, object), seen, value, wall_ms)?;
+        }
+        if end.etags != first.etags {
+            return Err(format!("{pair} have different etags").into());
+        }
+    }
+    Ok(())
+}
+
+/// Holds a value that was found against what it should be for what was seen.
+fn check(
+    ledger: &Ledger,
+    (at, object): (usize, usize),
+    seen: &Seen,
+    found: &Value,
+    wall_ms: u64,
+) -> Result<(), Wrong> {
+    let expected = ledger.model(object).value(seen, wall_ms);
+    if *found == expected {
+        return Ok(());
+    }
+    Err(format!("object {object} at replica {at} is {found:?} instead of {expected:?}").into())
+}
 
 impl World<'_> {
     /// Waits until all replicas are equal, and judges them.
@@ -75,54 +134,35 @@ impl World<'_> {
     }
 
     fn judge(&self, held: &Visible) -> Result<(), Wrong> {
-        let first = self.order[0];
-        let visible = self.replicas[first].visible();
-        for (object, seen) in held.iter().enumerate() {
-            if !seen.is_within(&visible[object]) {
-                return Err(
-                    format!("writes of object {object} are gone that some disk held").into()
-                );
-            }
-        }
-        for (number, recording) in self.ledger.recordings.iter().enumerate() {
-            let there = self.ledger.is_seen(number, visible);
-            if recording.acknowledged && !recording.excused && !there {
-                return Err(format!("operation {number} was acknowledged and is gone").into());
-            }
-        }
-        let digest = self.figures(first).map(|figures| figures.digest);
-        let wall_ms = self.replicas[first].now(self.now_ms).wall_ms;
-        for &at in &self.order {
-            if self.replicas[at].visible() != visible {
-                return Err(format!("replicas {first} and {at} have seen different writes").into());
-            }
-            let figures = self.figures(at);
-            if figures.as_ref().map(|figures| figures.digest) != digest {
-                return Err(format!("replicas {first} and {at} have different digests").into());
-            }
-            if figures.is_some_and(|figures| figures.counters.digest_mismatches > 0) {
-                return Err(format!("replica {at} met another digest under its vector").into());
-            }
-            for object in 0..self.ledger.keys.len() {
-                self.check_value(at, object, wall_ms)?;
-                if self.etag(at, object)? != self.etag(first, object)? {
-                    return Err(format!("replicas {first} and {at} have different etags").into());
-                }
-            }
-        }
-        Ok(())
+        let wall_ms = self.replicas[self.order[0]].now(self.now_ms).wall_ms;
+        let ends: Result<Vec<End>, Wrong> =
+            self.order.iter().map(|&at| self.end_of(at, wall_ms)).collect();
+        judge(&self.ledger, held, &ends?, wall_ms)
+    }
+
+    fn end_of(&self, at: usize, wall_ms: u64) -> Result<End, Wrong> {
+        let objects = 0..self.ledger.keys.len();
+        let values = objects.clone().map(|object| self.value(at, object, wall_ms));
+        let figures = self.figures(at);
+        Ok(End {
+            at,
+            visible: self.replicas[at].visible().clone(),
+            values: values.collect::<Result<_, _>>()?,
+            etags: objects.map(|object| self.etag(at, object)).collect::<Result<_, _>>()?,
+            digest: figures.as_ref().map(|figures| figures.digest),
+            mismatches: figures.map_or(0, |figures| figures.counters.digest_mismatches),
+        })
     }
 
     /// Holds an object against what it should be for what its replica has seen.
     pub(super) fn check_value(&self, at: usize, object: usize, wall_ms: u64) -> Result<(), Wrong> {
         let seen = &self.replicas[at].visible()[object];
-        let expected = self.ledger.model(object).value(seen, wall_ms);
-        let found = self
-            .with_object(at, object, |entries| value_of(entries, self.ledger.crdt_type, wall_ms))?;
-        if found == expected {
-            return Ok(());
-        }
-        Err(format!("object {object} at replica {at} is {found:?} instead of {expected:?}").into())
+        let found = self.value(at, object, wall_ms)?;
+        check(&self.ledger, (at, object), seen, &found, wall_ms)
+    }
+
+    fn value(&self, at: usize, object: usize, wall_ms: u64) -> Result<Value, Wrong> {
+        self.with_object(at, object, |entries| value_of(entries, self.ledger.crdt_type, wall_ms))
     }
 
     fn etag(&self, at: usize, object: usize) -> Result<Option<u128>, Wrong> {
@@ -185,3 +225,6 @@ fn value_of(
     };
     Ok(value.unwrap_or(Value::Absent))
 }
+
+#[cfg(test)]
+mod tests;
