@@ -51,6 +51,8 @@ pub enum Serving {
 /// The sending half of one link.
 #[derive(Debug)]
 pub struct PeerProgress {
+    /// The peer's opening, which is the actor of its own writes.
+    peer: ActorId,
     /// What the peer reported to have seen, on this connection.
     seen: VersionVector,
     /// What the peer reported to have on its disk, on this connection.
@@ -92,8 +94,13 @@ impl PeerProgress {
     /// The state at a handshake: what the peer says it has replaces all that was
     /// known of it.
     #[must_use]
-    pub fn new(seen: VersionVector, durable: VersionVector, log: &ArrivalLog) -> Self {
+    pub fn new(
+        peer: ActorId,
+        (seen, durable): (VersionVector, VersionVector),
+        log: &ArrivalLog,
+    ) -> Self {
         let mut progress = Self {
+            peer,
             sent: seen.clone(),
             frame_end: VersionVector::new(),
             seen,
@@ -253,6 +260,12 @@ impl PeerProgress {
                 continue;
             }
             while let Some(item) = record.items.get(cursor.item) {
+                if let LogItem::Unit(unit) = item
+                    && let Some(by_peer) = unit.issued_by(self.peer)
+                {
+                    // It is the peer's own write, whatever it has reported by now.
+                    self.sent.raise(self.peer, by_peer);
+                }
                 match item {
                     LogItem::Repair(vector) if vector.is_covered_by(&self.seen) => {
                         cursor.before.join(vector);
@@ -273,7 +286,7 @@ impl PeerProgress {
                         // is open has to say so. It can if the peer has the unit;
                         // one that is only on its way may wait for this frame.
                         match &mut frame {
-                            Some((before, _)) if unit.is_covered_by(&self.seen) => {
+                            Some((before, _)) if is_at(self.peer, &self.seen, unit) => {
                                 unit.raise(before);
                             }
                             Some(_) => return self.finish(frame),
@@ -335,6 +348,11 @@ impl PeerProgress {
         self.frames_sent += 1;
         Some(Delta { epoch: self.epoch, base, unit })
     }
+}
+
+/// Whether `peer`, which reported `seen`, has a unit: what it issued it has.
+fn is_at(peer: ActorId, seen: &VersionVector, unit: &Unit) -> bool {
+    unit.covers.iter().all(|run| run.actor == peer || run.upto <= seen.get(&run.actor))
 }
 
 /// About how many bytes a unit adds to a frame; exact enough to bound it.
