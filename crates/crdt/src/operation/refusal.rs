@@ -39,7 +39,7 @@ pub enum Refusal {
     MapInMap,
     /// What one replica added to the counter, or took from it, would reach 2^63.
     #[error(
-        "this replica's share of the counter would reach 2^63: delete the counter to start again"
+        "this replica's share of the counter would reach 2^63: count by less, or delete the counter to start again"
     )]
     AmountLimit,
     /// A TTL was given for a map's field.
