@@ -9,7 +9,7 @@ use http::{Method, Request, StatusCode};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 use super::backoff::Backoff;
 use super::connection::{Connection, connect, reason_of};
@@ -34,6 +34,8 @@ pub(super) struct Address {
 struct Connecting {
     live: Weak<Connection>,
     backoff: Backoff,
+    /// Whether it was said that nobody is reached here.
+    is_missed: bool,
     retry_at: Instant,
 }
 
@@ -66,6 +68,7 @@ impl Address {
         let connecting = Connecting {
             live: Weak::new(),
             backoff: Backoff::new(shared.timing.first_retry, shared.timing.last_retry),
+            is_missed: false,
             retry_at: Instant::now(),
         };
         Self { name, own: CancellationToken::new(), connecting: Mutex::new(connecting) }
@@ -93,11 +96,19 @@ impl Address {
                 let connection = Arc::new(connection);
                 connecting.live = Arc::downgrade(&connection);
                 connecting.backoff.reset();
+                if std::mem::take(&mut connecting.is_missed) {
+                    info!(address = %self.name, "peer reached");
+                }
                 Ok(connection)
             }
             Err(error) => {
-                debug!(address = %self.name, error = &error as &dyn std::error::Error,
-                    "peer not reached");
+                let cause = &error as &dyn std::error::Error;
+                if std::mem::replace(&mut connecting.is_missed, true) {
+                    debug!(address = %self.name, error = cause, "peer not reached");
+                } else {
+                    warn!(address = %self.name, error = cause,
+                        "peer not reached: trying again until it answers");
+                }
                 if let Some(reason) = error.counted_reason() {
                     shared.metrics.link_closed(reason);
                 }

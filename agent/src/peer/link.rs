@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::connection::{Peer, Verdict};
 use super::frame_reader::{FrameReader, Read, ReadError};
@@ -84,13 +84,22 @@ impl Link {
         let lived = opened.elapsed();
         self.finish(reason, &mut reader).await;
         let peer_said = farewell.as_deref();
-        // Of two links to one peer one is closed each time both dial: no news.
-        let expected =
-            matches!(reason, CloseReason::Duplicate { .. }) || peer_said == Some("duplicate");
+        // Of two links to one peer one is closed each time both dial, and a list of
+        // peers may name the agent itself: no news.
+        let said = |label| peer_said == Some(label);
+        let expected = matches!(reason, CloseReason::Duplicate { .. } | CloseReason::SelfLink)
+            || said("duplicate")
+            || said("self");
         let (id, remote) = (self.id, &self.opening.peer.remote);
         let (group, reason_label) = (&self.opening.group, reason.label());
+        let other_group = matches!(reason, CloseReason::GroupMismatch | CloseReason::TypeMismatch)
+            || said("group-mismatch")
+            || said("type-mismatch");
         if expected {
             debug!(link = %id, %group, remote, reason_label, peer_said, "link to a peer closed");
+        } else if other_group {
+            warn!(link = %id, %group, remote, reason_label, peer_said,
+                "a peer has another group under this name: give both the same type and id");
         } else {
             info!(link = %id, %group, remote, reason_label, peer_said, "link to a peer closed");
         }

@@ -49,7 +49,7 @@ pub enum StoreError {
     DiskFull(#[source] io::Error),
     /// The operating system or the engine failed otherwise: reopen with
     /// back-off; at start, tell the user.
-    #[error("{attempt}")]
+    #[error("cannot {attempt}: {source}")]
     Io {
         /// What was attempted, as verb and object.
         attempt: &'static str,
