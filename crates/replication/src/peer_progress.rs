@@ -252,6 +252,7 @@ impl PeerProgress {
     /// `None` if all of them are to be skipped, or if a repair bars the way: then
     /// [`PeerProgress::serving`] says so.
     pub fn next_frame(&mut self, records: &[(u64, LogRecord)], rule: RelayRule) -> Option<Delta> {
+        self.leave_out_its_own(records);
         let mut frame: Option<(VersionVector, Unit)> = None;
         let mut bytes = 0;
         for (seq, record) in records {
@@ -260,12 +261,6 @@ impl PeerProgress {
                 continue;
             }
             while let Some(item) = record.items.get(cursor.item) {
-                if let LogItem::Unit(unit) = item
-                    && let Some(by_peer) = unit.issued_by(self.peer)
-                {
-                    // It is the peer's own write, whatever it has reported by now.
-                    self.sent.raise(self.peer, by_peer);
-                }
                 match item {
                     LogItem::Repair(vector) if vector.is_covered_by(&self.seen) => {
                         cursor.before.join(vector);
@@ -333,6 +328,17 @@ impl PeerProgress {
             cursor.item = 0;
         }
         self.finish(frame)
+    }
+
+    /// What the peer issued it has, whatever it has reported by now.
+    fn leave_out_its_own(&mut self, records: &[(u64, LogRecord)]) {
+        for item in records.iter().flat_map(|(_, record)| &record.items) {
+            if let LogItem::Unit(unit) = item
+                && let Some(last) = unit.issued_by(self.peer)
+            {
+                self.sent.raise(self.peer, last);
+            }
+        }
     }
 
     fn finish(&mut self, frame: Option<(VersionVector, Unit)>) -> Option<Delta> {
