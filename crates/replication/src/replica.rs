@@ -142,7 +142,11 @@ pub struct Replica {
     /// Answers to peers so far, over all links.
     reports: u64,
     settling: floors::Settling,
+    /// A submission that waits for records.
+    begun: Option<writing::Begun>,
     inbox: VecDeque<(LinkId, Unit, VersionVector)>,
+    /// So many objects of the inbox's first unit are joined already.
+    joined_objects: usize,
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     repair: RepairRecord,

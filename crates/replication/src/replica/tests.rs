@@ -306,3 +306,27 @@ fn what_was_removed_meanwhile_stays_removed_when_a_source_is_lost() {
         assert!(!back, "a local removal during repair comes back");
     }
 }
+
+#[test]
+fn a_batch_is_not_begun_again_for_each_record_it_waits_for() {
+    const FIELDS: u64 = 200;
+    let mut node = Node::new(1, CrdtType::ORMap);
+    let count = |field: u64| Operation::Update {
+        field: format!("field {field}").into(),
+        crdt_type: CrdtType::PNCounter,
+        operation: Box::new(Operation::Increment { by: 1 }),
+    };
+    let batch = |from: u64| -> Vec<_> {
+        (from..from + FIELDS).map(|field| ("map".into(), count(field))).collect()
+    };
+    node.submit(&batch(0), NO_LIMITS, at(1)).unwrap();
+    node.commit(at(1));
+    node.forget_and_resume();
+    let before = node.replica.clock.last().bits();
+    node.submit(&batch(FIELDS), NO_LIMITS, at(1)).unwrap();
+    node.commit(at(1));
+    // Each run of an operation on a map takes a stamp.
+    let runs = node.replica.clock.last().bits() - before;
+    assert!(runs >= FIELDS, "{runs} runs: nothing was counted");
+    assert!(runs <= 6 * FIELDS, "{runs} runs of {FIELDS} operations");
+}

@@ -7,9 +7,9 @@ use coppice_crdt::{
 };
 
 use super::{Now, Replica};
-use crate::record::LogItem;
+use crate::record::{LogItem, Totals};
 use crate::unit::{Cover, MAX_UNIT_BYTES, ObjectKey, Unit};
-use crate::working_set::Missing;
+use crate::working_set::{Missing, Savepoint};
 
 /// What local writes may not exceed. Joins are never refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,21 @@ pub enum SubmitRefusal {
     UnitTooLarge(usize),
 }
 
+/// What is done of a submission: changes are in the working set, and nobody sees
+/// them before the whole is.
+#[derive(Debug)]
+pub(super) struct Begun {
+    savepoint: Savepoint,
+    totals: Totals,
+    /// What was seen before it, for more than one operation.
+    before: Option<VersionVector>,
+    first: u64,
+    last: u64,
+    bytes: usize,
+    outcomes: Vec<Outcome>,
+    unit: Unit,
+}
+
 impl Replica {
     /// Carries out operations as one unit of consecutive dots.
     ///
@@ -57,32 +72,37 @@ impl Replica {
     ///
     /// # Errors
     ///
-    /// [`Missing`]: supply it and call again; nothing was changed. The inner
-    /// error is a refusal; nothing was changed either.
+    /// [`Missing`]: supply it and call again with the same submission before
+    /// anything else; what was done of it is kept, so that a batch costs no more
+    /// for all that it touches being on disk. The inner error is a refusal;
+    /// nothing was changed.
     pub fn submit(
         &mut self,
         submission: Submission<'_>,
         now: Now,
     ) -> Result<Result<Vec<Outcome>, SubmitRefusal>, Missing> {
-        self.require_points(submission.operations)?;
+        let mut begun = match self.begun.take() {
+            Some(begun) => begun,
+            None => {
+                self.require_points(submission.operations)?;
+                self.begin_submission()
+            }
+        };
         if mutant::is(Mutant::BatchSplit) && submission.operations.len() > 1 {
-            return self.submit_in_two(submission, now);
+            return self.submit_in_two(submission, begun, now);
         }
-        let savepoint = self.set.savepoint();
-        let before = (submission.operations.len() > 1).then(|| self.seen().clone());
-        let first = self.seen().get(&self.identity.opening);
-        let done = self.run_operations(submission, now, first);
-        let accepted = matches!(done, Ok(Ok(_)));
-        if !accepted {
-            self.set.rollback(savepoint);
-            if let Some(before) = before {
-                self.seen[0].1 = before;
+        match self.run_operations(submission, &mut begun, now) {
+            Ok(Ok(())) => {}
+            Ok(Err(refusal)) => {
+                self.take_back(begun);
+                return Ok(Err(refusal));
+            }
+            Err(missing) => {
+                self.begun = Some(begun);
+                return Err(missing);
             }
         }
-        let (outcomes, unit) = match done? {
-            Ok(done) => done,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
+        let Begun { outcomes, unit, .. } = begun;
         if let Some(cover) = unit.covers.first() {
             // The store has to remember an actor from its first write on.
             self.head_due |= cover.after == 0;
@@ -92,18 +112,37 @@ impl Replica {
         Ok(Ok(outcomes))
     }
 
+    fn begin_submission(&self) -> Begun {
+        let last = self.seen().get(&self.identity.opening);
+        Begun {
+            savepoint: self.set.savepoint(),
+            totals: self.set.totals(),
+            before: None,
+            first: last,
+            last,
+            bytes: 0,
+            outcomes: Vec::new(),
+            unit: Unit::default(),
+        }
+    }
+
+    fn take_back(&mut self, begun: Begun) {
+        self.set.rollback(begun.savepoint);
+        if let Some(before) = begun.before {
+            self.seen[0].1 = before;
+        }
+    }
+
     /// What [`Mutant::BatchSplit`] does: two units, of which a peer may get one
     /// before the other.
     fn submit_in_two(
         &mut self,
         submission: Submission<'_>,
+        mut begun: Begun,
         now: Now,
     ) -> Result<Result<Vec<Outcome>, SubmitRefusal>, Missing> {
-        let (savepoint, before) = (self.set.savepoint(), self.seen().clone());
-        let first = before.get(&self.identity.opening);
-        let done = self.run_operations(submission, now, first);
-        self.set.rollback(savepoint);
-        self.seen[0].1 = before;
+        let done = self.run_operations(submission, &mut begun, now);
+        self.take_back(begun);
         if let Err(refusal) = done? {
             return Ok(Err(refusal));
         }
@@ -131,51 +170,56 @@ impl Replica {
         self.set.require(points.iter().map(|(key, names)| (*key, names.iter())))
     }
 
+    /// Runs the operations that are not done yet.
     fn run_operations(
         &mut self,
         submission: Submission<'_>,
+        begun: &mut Begun,
         now: Now,
-        first: u64,
-    ) -> Result<Result<(Vec<Outcome>, Unit), SubmitRefusal>, Missing> {
-        let totals = self.set.totals();
+    ) -> Result<Result<(), SubmitRefusal>, Missing> {
+        let Submission { operations, limits } = submission;
         let own = self.identity.opening;
-        let mut outcomes = Vec::with_capacity(submission.operations.len());
-        let mut unit = Unit::default();
-        let mut last = first;
-        let mut bytes = 0;
-        for (index, target) in submission.operations.iter().enumerate() {
-            let dot = Dot::new(own, last + 1);
-            let applied = match self.run_operation(target, dot, submission.limits, now)? {
-                Ok(applied) => applied,
-                Err(refusal) => {
+        if operations.len() > 1 && begun.before.is_none() {
+            begun.before = Some(self.seen().clone());
+        }
+        for (index, target) in operations.iter().enumerate().skip(begun.outcomes.len()) {
+            let dot = Dot::new(own, begun.last + 1);
+            let savepoint = self.set.savepoint();
+            let applied = match self.run_operation(target, dot, limits, now) {
+                Ok(Ok(applied)) => applied,
+                Ok(Err(refusal)) => {
                     return Ok(Err(SubmitRefusal::Operation { index, refusal }));
                 }
+                Err(missing) => {
+                    self.set.rollback(savepoint);
+                    return Err(missing);
+                }
             };
-            outcomes.push(applied.outcome);
+            begun.outcomes.push(applied.outcome);
             if applied.delta.is_empty() {
                 continue;
             }
-            last = dot.n;
-            if submission.operations.len() > 1 {
-                self.seen[0].1.raise(own, last);
+            begun.last = dot.n;
+            if operations.len() > 1 {
+                self.seen[0].1.raise(own, dot.n);
             }
-            bytes += delta_bytes(&applied.delta);
-            if bytes > MAX_UNIT_BYTES {
-                return Ok(Err(SubmitRefusal::UnitTooLarge(bytes)));
+            begun.bytes += delta_bytes(&applied.delta);
+            if begun.bytes > MAX_UNIT_BYTES {
+                return Ok(Err(SubmitRefusal::UnitTooLarge(begun.bytes)));
             }
-            unit.objects.entry(target.0.clone()).or_default().join(applied.delta);
+            begun.unit.objects.entry(target.0.clone()).or_default().join(applied.delta);
         }
-        let grown = self.set.totals();
-        if grown.objects > totals.objects && grown.objects > submission.limits.objects {
+        let (totals, grown) = (begun.totals, self.set.totals());
+        if grown.objects > totals.objects && grown.objects > limits.objects {
             return Ok(Err(SubmitRefusal::TooManyObjects));
         }
-        if grown.entries > totals.entries && grown.entries > submission.limits.elements {
+        if grown.entries > totals.entries && grown.entries > limits.elements {
             return Ok(Err(SubmitRefusal::TooManyElements));
         }
-        if last > first {
-            unit.covers.push(Cover { actor: own, after: first, upto: last });
+        if begun.last > begun.first {
+            begun.unit.covers.push(Cover { actor: own, after: begun.first, upto: begun.last });
         }
-        Ok(Ok((outcomes, unit)))
+        Ok(Ok(()))
     }
 
     fn run_operation(

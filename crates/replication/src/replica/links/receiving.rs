@@ -108,7 +108,8 @@ impl Replica {
     ///
     /// # Errors
     ///
-    /// [`Missing`]: supply it and call again; nothing was changed.
+    /// [`Missing`]: supply it and call again, before anything else; what was done of
+    /// a unit is kept.
     pub fn step(&mut self, now: Now) -> Result<bool, Missing> {
         let Some((link, unit, base)) = self.inbox.pop_front() else {
             return self.merge_part(now);
@@ -121,8 +122,8 @@ impl Replica {
         if unit.is_covered_by(self.seen()) {
             return Ok(true);
         }
-        let savepoint = self.set.savepoint();
-        match self.is_ready(&unit) {
+        let ready = if self.joined_objects == 0 { self.is_ready(&unit) } else { Ok(true) };
+        match ready {
             Ok(true) => {}
             unready => {
                 self.inbox.push_front((link, unit, base));
@@ -130,10 +131,10 @@ impl Replica {
             }
         }
         if let Err(missing) = self.join_unit(&unit) {
-            self.set.rollback(savepoint);
             self.inbox.push_front((link, unit, base));
             return Err(missing);
         }
+        self.joined_objects = 0;
         self.set.drop_counts();
         self.observe_stamps(&unit, now);
         let before = self.seen().clone();
@@ -153,16 +154,25 @@ impl Replica {
         Ok(self.uncounted(unit)?.is_none() && !self.must_be_swept_first(unit)?)
     }
 
+    /// Joins what is not joined yet of the inbox's first unit.
     fn join_unit(&mut self, unit: &Unit) -> Result<(), Missing> {
-        let wanted = unit.objects.iter().map(|(key, delta)| (key, delta.entries.keys()));
-        self.set.require(wanted)?;
-        for (key, delta) in &unit.objects {
-            if self.is_under_repair() {
+        if self.joined_objects == 0 {
+            let wanted = unit.objects.iter().map(|(key, delta)| (key, delta.entries.keys()));
+            self.set.require(wanted)?;
+        }
+        for (key, delta) in unit.objects.iter().skip(self.joined_objects) {
+            let savepoint = self.set.savepoint();
+            let joined = if self.is_under_repair() {
                 let seen = self.seen_of(key);
-                self.set.join_delta(key, delta, &seen)?;
+                self.set.join_delta(key, delta, &seen)
             } else {
-                self.set.join_delta(key, delta, &self.seen)?;
+                self.set.join_delta(key, delta, &self.seen)
+            };
+            if let Err(missing) = joined {
+                self.set.rollback(savepoint);
+                return Err(missing);
             }
+            self.joined_objects += 1;
         }
         Ok(())
     }
