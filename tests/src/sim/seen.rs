@@ -50,7 +50,9 @@ mod tests {
 
     fn of(numbers: &[usize]) -> Seen {
         let mut seen = Seen::default();
-        numbers.iter().for_each(|&number| seen.insert(number));
+        for &number in numbers {
+            seen.insert(number);
+        }
         seen
     }
 

@@ -81,12 +81,11 @@ impl Replica {
         submission: Submission<'_>,
         now: Now,
     ) -> Result<Result<Vec<Outcome>, SubmitRefusal>, Missing> {
-        let mut begun = match self.begun.take() {
-            Some(begun) => begun,
-            None => {
-                self.require_points(submission.operations)?;
-                self.begin_submission()
-            }
+        let mut begun = if let Some(begun) = self.begun.take() {
+            begun
+        } else {
+            self.require_points(submission.operations)?;
+            self.begin_submission()
         };
         if mutant::is(Mutant::BatchSplit) && submission.operations.len() > 1 {
             return self.submit_in_two(submission, begun, now);

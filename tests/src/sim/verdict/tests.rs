@@ -126,6 +126,9 @@ fn stamp(ms: u64, actor: u8) -> (HybridTimestamp, ActorId) {
     (HybridTimestamp::new(ms, 0), ActorId::from_bytes([actor; 16]))
 }
 
+/// What a map's field is, what it shows, and as what else it was written.
+type Field = (CrdtType, Value, Vec<CrdtType>);
+
 #[test]
 fn a_growing_counter_is_the_sum_of_all_that_was_not_deleted() {
     let mut story = Story::new(CrdtType::GCounter);
@@ -240,7 +243,7 @@ fn a_map_keeps_what_no_removal_had_seen_field_by_field() {
     };
     let count = |by| (CrdtType::GCounter, Value::Counter(by), vec![]);
     let elements = |all| (CrdtType::ORSet, set_of(all), vec![]);
-    let map = |fields: &[(&str, (CrdtType, Value, Vec<CrdtType>))]| {
+    let map = |fields: &[(&str, Field)]| {
         Value::Map(fields.iter().map(|(name, field)| ((*name).into(), field.clone())).collect())
     };
     let mut story = Story::new(CrdtType::ORMap);
@@ -281,7 +284,9 @@ fn told() -> (Story, [OpNumber; 2]) {
 
 fn seen_of(story: &Story, numbers: &[OpNumber]) -> Visible {
     let mut visible = story.ledger.nothing_seen().visible;
-    numbers.iter().for_each(|&number| story.ledger.see(number, &mut visible));
+    for &number in numbers {
+        story.ledger.see(number, &mut visible);
+    }
     visible
 }
 
