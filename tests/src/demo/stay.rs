@@ -1,5 +1,6 @@
 //! `make run`: three agents left running, and what to try with them.
 
+use std::net::TcpListener;
 use std::time::Duration;
 
 use super::Failure;
@@ -35,8 +36,8 @@ Three agents are running. Write to one, read from another:
   curl -X PUT 'http://127.0.0.1:6437/v1/groups/sessions/objects/ann?ttl=30s' -H 'Content-Type: text/plain' -d 'hello'
   curl http://127.0.0.1:4437/v1/groups/sessions/objects/ann
 
-  curl http://127.0.0.1:4437/v1/groups      the groups, one per type
-  curl http://127.0.0.1:4439/metrics        what an agent counts
+  curl http://127.0.0.1:4437/v1/groups      # the groups, one per type
+  curl http://127.0.0.1:4439/metrics        # what an agent counts
 ";
 
 /// Leaves three agents running on the default ports, and those 1,000 and 2,000
@@ -48,6 +49,12 @@ Three agents are running. Write to one, read from another:
 pub fn stay(interrupt: &Interrupt) -> Result<(), Failure> {
     let folder = tempfile::Builder::new().prefix("coppice-run-").tempdir()?;
     let ports = [0, STRIDE, 2 * STRIDE].map(Ports::default_plus);
+    for address in ports.iter().flat_map(|own| [own.app, own.peers, own.operations]) {
+        // Else who holds it would answer in an agent's place.
+        TcpListener::bind(address).map_err(|error| {
+            format!("{address}: {error}: stop what listens there, maybe another `make run`")
+        })?;
+    }
     let mut agents = Vec::new();
     for (name, own) in ["a", "b", "c"].into_iter().zip(ports) {
         let mut spec = AgentSpec::new(name, folder.path(), groups(GROUPS))?;
