@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod preload;
 pub mod progress;
 pub mod proxy;
+mod rng;
 pub mod scale;
 pub mod sim;
 pub mod trio;

@@ -18,7 +18,6 @@ mod network;
 mod operations;
 mod plan;
 mod replica;
-mod rng;
 mod seen;
 mod totals;
 mod trace;

@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use crate::rng::Rng;
+
 /// Which protocol a server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
@@ -35,16 +37,12 @@ pub(super) enum Workload {
 pub(super) struct Requests {
     protocol: Protocol,
     workload: Workload,
-    random: SplitMix,
+    random: Rng,
     connection: usize,
     step: u64,
     body: String,
     text: String,
 }
-
-/// Small, fast and the same everywhere: what is drawn needs no more.
-#[derive(Debug)]
-struct SplitMix(u64);
 
 /// The group of the agent's counters.
 pub(super) const COUNTERS: &str = "counters";
@@ -125,7 +123,7 @@ impl Requests {
         connection: usize,
         round: u64,
     ) -> Self {
-        let random = SplitMix(round << 32 | connection as u64);
+        let random = Rng::new(round << 32 | connection as u64);
         let (body, text) = (String::new(), String::new());
         Self { protocol, workload, random, connection, step: 0, body, text }
     }
@@ -189,65 +187,5 @@ fn resp(request: &mut String, words: &[&str]) {
     let _ = write!(request, "*{}\r\n", words.len());
     for word in words {
         let _ = write!(request, "${}\r\n{word}\r\n", word.len());
-    }
-}
-
-// === impl SplitMix ===
-
-impl SplitMix {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit.max(1)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(requests: &mut Requests) -> String {
-        String::from_utf8(requests.next().to_vec()).unwrap()
-    }
-
-    #[test]
-    fn both_servers_are_asked_for_the_same_keys() {
-        let workload = Workload::Increments { keys: 10_000 };
-        let mut http = Requests::new(Protocol::Http, workload, 3, 1);
-        let mut resp = Requests::new(Protocol::Resp, workload, 3, 1);
-        for _ in 0..100 {
-            let (http, resp) = (text(&mut http), text(&mut resp));
-            let key = http.split(['/', ' ']).find(|word| word.starts_with("counter-")).unwrap();
-            assert_eq!(resp, format!("*2\r\n$4\r\nINCR\r\n${}\r\n{key}\r\n", key.len()));
-        }
-    }
-
-    #[test]
-    fn what_a_connection_adds_to_a_set_it_removes_again() {
-        let mut requests =
-            Requests::new(Protocol::Resp, Workload::SetChanges { size: 1_000 }, 0, 0);
-        let asked: Vec<_> = (0..400).map(|_| text(&mut requests)).collect();
-        let words: Vec<Vec<_>> = asked.iter().map(|text| text.split("\r\n").collect()).collect();
-        let with = |word: &str| words.iter().filter(|words| words[2] == word).count();
-        assert_eq!((with("SADD"), with("SREM")), (300, 100));
-        for four in words.chunks(4) {
-            assert_eq!(four[1][6], four[3][6], "the new element");
-            assert!(four[0][6].starts_with("element-"), "one that is there");
-        }
-    }
-
-    #[test]
-    fn a_set_is_filled_with_each_element_once() {
-        let requests = Workload::SetChanges { size: 2_500 }.fill(Protocol::Http);
-        assert_eq!(requests.len(), 3);
-        let text = String::from_utf8(requests.concat()).unwrap();
-        assert_eq!(text.matches("\"element-").count(), 2_500);
-    }
-
-    #[test]
-    fn thousands_are_apart() {
-        assert_eq!([7, 1_000, 12_345_678].map(grouped), ["7", "1,000", "12,345,678"]);
     }
 }

@@ -9,19 +9,16 @@ use coppice_crdt::CrdtType;
 use super::request::FIELDS;
 use super::scene::Step;
 use crate::ledger::{Change, Target};
+use crate::rng::Rng;
 
-/// A small generator (`SplitMix64`), the same on every machine.
-struct Random(u64);
+/// What a write draws by.
+struct Random(Rng);
 
 // === impl Random ===
 
 impl Random {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
+        self.0.below(limit)
     }
 
     fn one_in(&mut self, count: u64) -> bool {
@@ -36,7 +33,7 @@ impl Random {
 /// `count` writes of one agent to one group.
 pub(super) fn steps(crdt_type: CrdtType, agent: usize, count: usize, seed: u64) -> Vec<Step> {
     let stream = (agent as u64) << 8 | u64::from(crdt_type.byte());
-    let mut random = Random(seed.wrapping_add(stream << 16));
+    let mut random = Random(Rng::new(seed.wrapping_add(stream << 16)));
     (0..count).map(|number| step(crdt_type, agent, &mut random, number as u64 ^ seed)).collect()
 }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::contents::{OBJECTS, SET, element, member, object, object_key, stays};
 use super::{Cause, Plan, pages};
 use crate::client::{Client, ClientError, Response};
+use crate::rng::Rng;
 
 /// Closed loops, each a read and a write in turns.
 const CONNECTIONS: u64 = 16;
@@ -80,7 +81,7 @@ fn one_loop(
     plan: &Plan,
     end: Instant,
 ) -> Result<(Vec<u32>, Vec<u32>), Cause> {
-    let (mut client, mut random) = (Client::new(address), Random(number + 1));
+    let (mut client, mut random) = (Client::new(address), Rng::new(number + 1));
     let (mut reads, mut writes) = (Vec::new(), Vec::new());
     for step in 0.. {
         if Instant::now() >= end {
@@ -114,7 +115,7 @@ fn read(client: &mut Client, drawn: u64, step: u64) -> Result<Response, ClientEr
 /// increments a counter: what the pager expects to find stays.
 fn write(
     client: &mut Client,
-    random: &mut Random,
+    random: &mut Rng,
     (number, step): (u64, u64),
     plan: &Plan,
 ) -> Result<Response, ClientError> {
@@ -155,18 +156,5 @@ fn page_until(
             }
         }
         rounds += 1;
-    }
-}
-
-/// `SplitMix64`: the same draws in each run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit.max(1)
     }
 }

@@ -2,7 +2,7 @@
 
 use coppice_crdt::{CrdtType, Element, Json, Operation, RegisterWrite};
 
-use super::rng::Rng;
+use crate::rng::Rng;
 
 /// A random operation for an object of type `crdt_type`.
 pub(super) fn random(rng: &mut Rng, crdt_type: CrdtType) -> Operation {

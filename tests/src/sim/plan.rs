@@ -6,7 +6,7 @@ use coppice_agent::engine::{GroupDurability, GroupSettings};
 use coppice_crdt::CrdtType;
 use coppice_replication::{FRAME_BYTES, ReplicaSettings, WriteLimits};
 
-use super::rng::Rng;
+use crate::rng::Rng;
 
 /// Who dials whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,10 +15,10 @@ use super::network::{Connection, side_of};
 use super::operations;
 use super::plan::{Plan, REPLICAS};
 use super::replica::{Beside, Disk, Replica, SimEngine};
-use super::rng::Rng;
 use super::totals::Totals;
 use super::trace::Trace;
 use super::wrong::Wrong;
+use crate::rng::Rng;
 
 /// How often time passes for a replica.
 const TICK_MS: u64 = 50;
