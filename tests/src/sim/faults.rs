@@ -7,8 +7,8 @@ use coppice_agent::records::GroupRecords;
 use coppice_agent::store::Store;
 use coppice_agent::store::memory::{Crash, FailureCause, FailureOutcome, InjectedFailure};
 
-use super::ledger::{Inputs, Ledger};
-use super::network::{Doubling, Side};
+use super::ledger::{Inputs, Visible};
+use super::network::{Connection, Doubling, Side};
 use super::replica::Disk;
 use super::world::{Event, World};
 use super::wrong::Wrong;
@@ -263,20 +263,25 @@ impl World<'_> {
         Ok(Some("faults: disk lost"))
     }
 
-    /// Whether a repair that is under way somewhere brings what only this disk
-    /// holds whole. Such a disk is not taken away: what a half repair brought
-    /// could not be completed by anybody.
+    /// Whether a repair that is under way somewhere, or a part of one that may be
+    /// joined yet, brings what only this disk holds whole. Such a disk is not taken
+    /// away: what a half repair brought could not be completed by anybody.
     fn is_source(&self, at: usize) -> bool {
-        let disks = |of: usize| {
+        let is_elsewhere = |brought: &Visible| {
+            let others = self.order.iter().filter(|&&other| other != at);
+            let mut others = others.map(|&other| &self.replicas[other].recorded.synced);
+            others.any(|synced| synced.has_whole(brought))
+        };
+        let states = self.order.iter().flat_map(|&of| {
             let replica = &self.replicas[of];
             let copy = replica.copy.iter().flat_map(|copy| copy.recorded.states());
             replica.recorded.states().chain(copy)
-        };
-        let others = || self.order.iter().copied().filter(|&other| other != at);
-        let whole = |state: &Rc<super::ledger::Recorded>| {
-            others().any(|other| Ledger::completes(&self.replicas[other].recorded.synced, state))
-        };
-        !self.order.iter().all(|&of| disks(of).all(whole))
+        });
+        let mut brought = states.filter_map(|state| state.brought());
+        let at_hand = self.order.iter().flat_map(|&of| &self.replicas[of].parts);
+        let mut at_hand = at_hand.map(|(_, part)| &*part.visible);
+        let mut on_their_way = self.connections.values().flat_map(Connection::parts);
+        !(brought.all(is_elsewhere) && at_hand.all(is_elsewhere) && on_their_way.all(is_elsewhere))
     }
 
     /// What this disk alone held is gone.

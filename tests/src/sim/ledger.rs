@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use coppice_agent::records::GroupRecords;
 use coppice_agent::store::Read;
-use coppice_crdt::{ActorId, CrdtType, Dot, EntryDelta, HybridTimestamp, Operation};
+use coppice_crdt::{ActorId, CrdtType, Dot, EntryDelta, HybridTimestamp, Operation, VersionVector};
 use coppice_replication::{LogItem, RepairRecord, Unit, range_of};
 
 use super::model::{Expected, Model};
@@ -54,6 +54,8 @@ pub(super) struct Recorded {
     repair: Option<RepairRecord>,
     /// What the repair under way will have brought.
     brought: Visible,
+    /// What its records say of what it has seen: tells which parts were joined.
+    vector: VersionVector,
     /// What stands at the log's last position.
     last: Option<Rc<Logged>>,
 }
@@ -92,7 +94,7 @@ pub(super) struct Inputs<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct PartAtHand {
     pub(super) range: u8,
-    pub(super) vector: coppice_crdt::VersionVector,
+    pub(super) vector: VersionVector,
     pub(super) visible: Rc<Visible>,
 }
 
@@ -120,7 +122,7 @@ impl Ledger {
 
     pub(super) fn nothing_seen(&self) -> Recorded {
         let visible = vec![Seen::default(); self.keys.len()];
-        Recorded { brought: visible.clone(), visible, next_seq: 0, repair: None, last: None }
+        Recorded { brought: visible.clone(), visible, ..Recorded::default() }
     }
 
     pub(super) fn model(&self, object: usize) -> &Model {
@@ -195,14 +197,6 @@ impl Ledger {
         visible[recording.object].insert(recording.event);
     }
 
-    /// Whether what is recorded is complete, and all that a repair under way in
-    /// `other` brings is in it.
-    pub(super) fn completes(recorded: &Recorded, other: &Recorded) -> bool {
-        let mut brought = other.brought.iter().zip(&recorded.visible);
-        other.repair.is_none()
-            || recorded.repair.is_none() && brought.all(|(brought, seen)| brought.is_within(seen))
-    }
-
     /// Brings what is recorded beside a store up to its last commit.
     ///
     /// `own` writes here.
@@ -234,6 +228,9 @@ impl Ledger {
         }
         let repair = records.repair().map_err(Wrong::core)?;
         if repair != recorded.repair {
+            if let Some(head) = records.head().map_err(Wrong::core)? {
+                recorded.vector.join(&head.vector);
+            }
             self.take_repair(repair.as_ref(), recorded, inputs.parts)?;
             recorded.repair = repair;
         }
@@ -256,6 +253,7 @@ impl Ledger {
         for (_, number) in &*numbers {
             self.see(*number, &mut recorded.visible);
         }
+        unit.raise(&mut recorded.vector);
         recorded.last = Some(Rc::new(Logged { numbers, before: recorded.last.take() }));
         Ok(())
     }
@@ -336,10 +334,11 @@ impl Ledger {
             ranges.iter().find(|(known, _)| *known == range).map(|(_, intervals)| intervals.clone())
         };
         let last = recorded.repair.as_ref();
-        let merged = repair.or(last).map(|record| record.merged.clone()).unwrap_or_default();
+        // A commit may join the last part and end the repair.
+        let joined = repair.map_or(&recorded.vector, |record| &record.merged).clone();
         match repair {
             Some(_) => {
-                for part in parts.iter().filter(|part| part.vector.is_covered_by(&merged)) {
+                for part in parts.iter().filter(|part| part.vector.is_covered_by(&joined)) {
                     for (brought, seen) in recorded.brought.iter_mut().zip(&*part.visible) {
                         brought.join(seen);
                     }
@@ -353,7 +352,7 @@ impl Ledger {
                 continue;
             }
             let mut parts = parts.iter().rev();
-            let part = parts.find(|part| part.range == range && part.vector.is_covered_by(&merged));
+            let part = parts.find(|part| part.range == range && part.vector.is_covered_by(&joined));
             match part {
                 Some(part) => {
                     for (object, seen) in part.visible.iter().enumerate() {
@@ -404,6 +403,17 @@ impl Ledger {
 }
 
 impl Recorded {
+    /// What the repair under way will have brought, if there is one.
+    pub(super) fn brought(&self) -> Option<&Visible> {
+        self.repair.is_some().then_some(&self.brought)
+    }
+
+    /// Whether this is complete, and all of `visible` is in it.
+    pub(super) fn has_whole(&self, visible: &Visible) -> bool {
+        let mut pairs = visible.iter().zip(&self.visible);
+        self.repair.is_none() && pairs.all(|(theirs, seen)| theirs.is_within(seen))
+    }
+
     /// What a frame takes along: the operations of the positions of this log that
     /// hold its writes.
     pub(super) fn ship(&self, unit: Unit) -> Shipped {

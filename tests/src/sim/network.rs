@@ -56,6 +56,17 @@ struct Packet {
     beside: Beside,
 }
 
+impl Connection {
+    /// What the parts of repairs that are on their way have seen.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Visible> {
+        let packets = self.towards.iter().flatten();
+        packets.filter_map(|packet| match &packet.beside {
+            Beside::Snapshot(_, visible) => Some(&**visible),
+            Beside::Nothing | Beside::Operations(_) => None,
+        })
+    }
+}
+
 /// The link that a side of a connection knows it by.
 pub(super) const fn link(connection: u64, side: usize) -> LinkId {
     LinkId(connection * 2 + side as u64)
