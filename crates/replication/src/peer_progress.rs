@@ -51,6 +51,8 @@ pub enum Serving {
 /// The sending half of one link.
 #[derive(Debug)]
 pub struct PeerProgress {
+    /// The peer's opening, which is the actor of its own writes.
+    peer: ActorId,
     /// What the peer reported to have seen, on this connection.
     seen: VersionVector,
     /// What the peer reported to have on its disk, on this connection.
@@ -92,8 +94,13 @@ impl PeerProgress {
     /// The state at a handshake: what the peer says it has replaces all that was
     /// known of it.
     #[must_use]
-    pub fn new(seen: VersionVector, durable: VersionVector, log: &ArrivalLog) -> Self {
+    pub fn new(
+        peer: ActorId,
+        (seen, durable): (VersionVector, VersionVector),
+        log: &ArrivalLog,
+    ) -> Self {
         let mut progress = Self {
+            peer,
             sent: seen.clone(),
             frame_end: VersionVector::new(),
             seen,
@@ -245,6 +252,7 @@ impl PeerProgress {
     /// `None` if all of them are to be skipped, or if a repair bars the way: then
     /// [`PeerProgress::serving`] says so.
     pub fn next_frame(&mut self, records: &[(u64, LogRecord)], rule: RelayRule) -> Option<Delta> {
+        self.leave_out_its_own(records);
         let mut frame: Option<(VersionVector, Unit)> = None;
         let mut bytes = 0;
         for (seq, record) in records {
@@ -273,7 +281,7 @@ impl PeerProgress {
                         // is open has to say so. It can if the peer has the unit;
                         // one that is only on its way may wait for this frame.
                         match &mut frame {
-                            Some((before, _)) if unit.is_covered_by(&self.seen) => {
+                            Some((before, _)) if is_at(self.peer, &self.seen, unit) => {
                                 unit.raise(before);
                             }
                             Some(_) => return self.finish(frame),
@@ -322,6 +330,17 @@ impl PeerProgress {
         self.finish(frame)
     }
 
+    /// What the peer issued it has, whatever it has reported by now.
+    fn leave_out_its_own(&mut self, records: &[(u64, LogRecord)]) {
+        for item in records.iter().flat_map(|(_, record)| &record.items) {
+            if let LogItem::Unit(unit) = item
+                && let Some(last) = unit.issued_by(self.peer)
+            {
+                self.sent.raise(self.peer, last);
+            }
+        }
+    }
+
     fn finish(&mut self, frame: Option<(VersionVector, Unit)>) -> Option<Delta> {
         let (before, unit) = frame?;
         let base = if self.frame_end.is_covered_by(&before) {
@@ -335,6 +354,11 @@ impl PeerProgress {
         self.frames_sent += 1;
         Some(Delta { epoch: self.epoch, base, unit })
     }
+}
+
+/// Whether `peer`, which reported `seen`, has a unit: what it issued it has.
+fn is_at(peer: ActorId, seen: &VersionVector, unit: &Unit) -> bool {
+    unit.covers.iter().all(|run| run.actor == peer || run.upto <= seen.get(&run.actor))
 }
 
 /// About how many bytes a unit adds to a frame; exact enough to bound it.

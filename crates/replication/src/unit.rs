@@ -59,6 +59,12 @@ impl Unit {
         }
     }
 
+    /// The last of its writes that `actor` issued.
+    #[must_use]
+    pub fn issued_by(&self, actor: ActorId) -> Option<u64> {
+        self.covers.iter().find(|cover| cover.actor == actor).map(|cover| cover.upto)
+    }
+
     /// How many writes this unit holds.
     #[must_use]
     pub fn writes(&self) -> u64 {

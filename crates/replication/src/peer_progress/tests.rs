@@ -12,6 +12,8 @@ use crate::unit::Cover;
 const OWN: ActorId = ActorId::from_bytes([1; 16]);
 const NEAR: ActorId = ActorId::from_bytes([2; 16]);
 const FAR: ActorId = ActorId::from_bytes([3; 16]);
+/// Who receives; its own writes come round to the sender.
+const PEER: ActorId = ActorId::from_bytes([5; 16]);
 /// Whose writes come by repair only.
 const REPAIRED: ActorId = ActorId::from_bytes([4; 16]);
 const HOLD_MS: u64 = 100;
@@ -93,7 +95,7 @@ fn step() -> impl Strategy<Value = Step> {
 impl World {
     fn new() -> Self {
         let log = ArrivalLog::new(0, VersionVector::new(), u64::MAX);
-        let progress = PeerProgress::new(VersionVector::new(), VersionVector::new(), &log);
+        let progress = PeerProgress::new(PEER, Default::default(), &log);
         Self {
             log,
             records: BTreeMap::new(),
@@ -338,6 +340,21 @@ fn a_unit_that_the_peer_has_may_stand_between_those_of_a_frame() {
     assert_eq!(world.wire.len(), 1, "what the peer has parts no frame");
     assert_eq!(dots_of(&world.wire[0].unit).len(), 2);
     world.settle();
+}
+
+#[test]
+fn a_peer_is_not_sent_what_it_wrote_itself() {
+    let mut world = World::new();
+    world.append(LogItem::Unit(unit(PEER, 1)), false);
+    world.run(Step::Write { by: 0, saw_all: false, together: false });
+    world.append(LogItem::Unit(unit(PEER, 2)), false);
+    world.seen.raise(PEER, 2);
+    world.have.extend([Dot::new(PEER, 1), Dot::new(PEER, 2)]);
+    world.send(usize::MAX);
+    world.send(usize::MAX);
+    let sent: BTreeSet<Dot> = world.wire.iter().flat_map(|delta| dots_of(&delta.unit)).collect();
+    assert_eq!(sent, [Dot::new(OWN, 1)].into(), "it did not report its own writes yet");
+    assert_eq!(world.wire.len(), 1, "nor do they part a frame");
 }
 
 #[test]

@@ -217,7 +217,7 @@ impl Replica {
             skew_ms: skew_ms(hello.clock_ms, now.wall_ms),
         };
         self.members.connected(hello.opening, member);
-        let progress = PeerProgress::new(hello.vector, hello.durable, &self.log);
+        let progress = PeerProgress::new(hello.opening, (hello.vector, hello.durable), &self.log);
         if let Some(state) = self.links.get_mut(&link) {
             state.opening = Some(hello.opening);
             state.version = hello.protocol.min(PROTOCOL_VERSION);
