@@ -33,6 +33,12 @@ use sections::Bench;
 #[error(transparent)]
 pub struct Failure(#[from] Cause);
 
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self(error.into())
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 enum Cause {
     #[error(transparent)]

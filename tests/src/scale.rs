@@ -72,6 +72,12 @@ struct Row {
 #[error(transparent)]
 pub struct Failure(#[from] Cause);
 
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self(error.into())
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 enum Cause {
     #[error(transparent)]

@@ -2,31 +2,13 @@
 
 use std::process::ExitCode;
 
-use coppice_tests::bench;
-use coppice_tests::interrupt::Interrupt;
+use coppice_tests::{bench, command};
+
+const NAME: &str = "coppice-bench";
 
 fn main() -> ExitCode {
     if std::env::args().len() > 1 {
-        complain("it takes nothing");
-        return ExitCode::from(64);
+        return command::misused(NAME, "it takes nothing");
     }
-    let interrupt = match Interrupt::install() {
-        Ok(interrupt) => interrupt,
-        Err(error) => {
-            complain(&error.to_string());
-            return ExitCode::FAILURE;
-        }
-    };
-    match bench::run(&interrupt) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error.to_string());
-            ExitCode::FAILURE
-        }
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "what a command has to say to who called it")]
-fn complain(message: &str) {
-    eprintln!("coppice-bench: {message}");
+    command::run(NAME, |interrupt| bench::run(interrupt).map(|()| true))
 }

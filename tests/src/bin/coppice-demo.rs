@@ -2,36 +2,28 @@
 
 use std::process::ExitCode;
 
-use coppice_tests::demo;
-use coppice_tests::interrupt::Interrupt;
+use coppice_tests::{command, demo};
+
+const NAME: &str = "coppice-demo";
 
 fn main() -> ExitCode {
     let stays = match std::env::args().nth(1).as_deref() {
         None => false,
         Some("--stay") => true,
         Some(_) => {
-            complain("it takes nothing, or --stay to leave three agents running");
-            return ExitCode::from(64);
+            let hint = "it takes nothing, or --stay to leave three agents running";
+            return command::misused(NAME, hint);
         }
     };
     let sabotage = std::env::var("DEMO_SABOTAGE").is_ok_and(|value| value == "1");
-    let ended = Interrupt::install().map_err(demo::Failure::from).and_then(|interrupt| {
-        if stays { demo::stay(&interrupt).map(|()| true) } else { demo::run(sabotage, &interrupt) }
-    });
-    match ended {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => {
-            complain("the agents are not as they must be");
-            ExitCode::FAILURE
+    command::run(NAME, |interrupt| {
+        if stays {
+            return demo::stay(interrupt).map(|()| true);
         }
-        Err(error) => {
-            complain(&error.to_string());
-            ExitCode::FAILURE
+        let all_correct = demo::run(sabotage, interrupt)?;
+        if !all_correct {
+            command::complain(NAME, "the agents are not as they must be");
         }
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "what a command has to say to who called it")]
-fn complain(message: &str) {
-    eprintln!("coppice-demo: {message}");
+        Ok(all_correct)
+    })
 }

@@ -2,41 +2,26 @@
 
 use std::process::ExitCode;
 
-use coppice_tests::interrupt::Interrupt;
+use coppice_tests::command;
 use coppice_tests::progress::say;
 use coppice_tests::scale::{self, Plan};
 
+const NAME: &str = "coppice-scale";
+
 fn main() -> ExitCode {
     if std::env::args().len() > 1 {
-        complain("it takes nothing");
-        return ExitCode::from(64);
+        return command::misused(NAME, "it takes nothing");
     }
-    let interrupt = match Interrupt::install() {
-        Ok(interrupt) => interrupt,
-        Err(error) => {
-            complain(&error.to_string());
-            return ExitCode::FAILURE;
+    command::run(NAME, |interrupt| {
+        if cfg!(debug_assertions) {
+            say("This is not the release profile: its times mean nothing");
         }
-    };
-    if cfg!(debug_assertions) {
-        say("This is not the release profile: its times mean nothing");
-    }
-    let report = match scale::run(Plan::full(), &interrupt) {
-        Ok(report) => report,
-        Err(error) => {
-            complain(&error.to_string());
-            return ExitCode::FAILURE;
+        let report = scale::run(Plan::full(), interrupt)?;
+        say(&report.table());
+        let missed = report.missed();
+        for bound in &missed {
+            command::complain(NAME, &format!("missed: {bound}"));
         }
-    };
-    say(&report.table());
-    let missed = report.missed();
-    for bound in &missed {
-        complain(&format!("missed: {bound}"));
-    }
-    if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-#[expect(clippy::print_stderr, reason = "what a command has to say to who called it")]
-fn complain(message: &str) {
-    eprintln!("coppice-scale: {message}");
+        Ok::<_, scale::Failure>(missed.is_empty())
+    })
 }
