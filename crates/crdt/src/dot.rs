@@ -32,3 +32,13 @@ impl fmt::Debug for Dot {
         write!(f, "{:?}:{}", self.actor, self.n)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traces_show_the_writer_and_the_number() {
+        assert_eq!(format!("{:?}", Dot::new(ActorId::from_bytes([0xa7; 16]), 12)), "a7a7a7a7:12");
+    }
+}

@@ -11,7 +11,7 @@ use std::fmt;
 use crate::{Json, JsonError};
 
 /// The canonical text of a set's element, at most [`Element::MAX_BYTES`].
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Element(Box<str>);
 
 /// Why a value cannot be an element.
@@ -78,12 +78,6 @@ impl Element {
 }
 
 impl fmt::Display for Element {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Element {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }

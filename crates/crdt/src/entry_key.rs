@@ -317,4 +317,29 @@ mod tests {
             assert_eq!(EntryKey::parse(bytes), Err(MalformedEntryKey), "{bytes:?}");
         }
     }
+
+    #[test]
+    fn the_longest_name_is_one_and_a_longer_one_is_not() {
+        let element = vec![b'1'; crate::Element::MAX_BYTES];
+        let longest =
+            EntryKey::of_field(&"\0".repeat(512), CrdtType::ORSet, Part::Element(&element));
+        assert_eq!(EntryKey::parse(longest.as_bytes()), Ok(longest.clone()));
+        let mut bytes = longest.as_bytes().to_vec();
+        bytes.resize(EntryKey::MAX_BYTES, b'1');
+        assert!(EntryKey::parse(&bytes).is_ok(), "its length is the limit");
+        bytes.push(b'1');
+        assert_eq!(EntryKey::parse(&bytes), Err(MalformedEntryKey));
+    }
+
+    #[test]
+    fn traces_show_field_type_and_part() {
+        let shown = |part| format!("{:?}", EntryKey::of_object(part));
+        assert_eq!(shown(Part::Existence), "existence");
+        assert_eq!(shown(Part::Value), "value");
+        assert_eq!(shown(Part::Enabled), "enabled");
+        assert_eq!(shown(Part::Element(b"[1]")), "[1]");
+        assert_eq!(shown(Part::Cell(ActorId::from_bytes([0xa7; 16]))), "cell(a7a7a7a7)");
+        let of_field = EntryKey::of_field("likes", CrdtType::ORSet, Part::Element(b"[1]"));
+        assert_eq!(format!("{of_field:?}"), "likes/ORSet.[1]");
+    }
 }

@@ -18,6 +18,18 @@ fn dots(added: &[u64], removed: &[u64]) -> EntryDelta {
     EntryDelta::Dots { added: dots(added), removed: dots(removed) }
 }
 
+fn versions(written: &[u64], removed: &[u64]) -> EntryDelta {
+    let version = |n| Version {
+        dot: Dot::new(A, n),
+        stamp: crate::HybridTimestamp::new(n, 0),
+        deadline_ms: None,
+        content_type: "application/json".into(),
+        bytes: b"1".as_slice().into(),
+    };
+    let removed = removed.iter().map(|&n| Dot::new(A, n)).collect();
+    EntryDelta::Versions { written: written.iter().copied().map(version).collect(), removed }
+}
+
 fn of(entries: &[(&str, EntryDelta)]) -> ObjectDelta {
     let entries = entries.iter().map(|(name, delta)| (element(name), delta.clone())).collect();
     ObjectDelta { entries, removals: Vec::new() }
@@ -52,6 +64,30 @@ fn a_range_removal_takes_from_deltas_joined_before_and_after_it() {
     expected.removals.clone_from(&removal.removals);
     assert_eq!(joined(&add, &removal), expected);
     assert_eq!(joined(&removal, &add), expected);
+}
+
+#[test]
+fn a_range_removal_takes_written_values_like_dots() {
+    let write = of(&[("x", versions(&[1, 3], &[2, 4]))]);
+    let removal = removing(EntryRange::elements(), &[(A, 2)]);
+    let mut expected = of(&[("x", versions(&[3], &[4]))]);
+    expected.removals.clone_from(&removal.removals);
+    assert_eq!(joined(&write, &removal), expected);
+    assert_eq!(joined(&removal, &write), expected);
+}
+
+#[test]
+fn a_change_is_empty_only_if_neither_side_of_it_says_anything() {
+    let cells = |raised: &[u64], floors: &[u64]| EntryDelta::Cells {
+        raised: raised.iter().map(|&n| Raise { birth: n, last: n, amounts: up(1) }).collect(),
+        floors: floors.iter().map(|&n| Floor { birth: n, amounts: up(1) }).collect(),
+    };
+    let shapes: [&dyn Fn(&[u64], &[u64]) -> EntryDelta; 3] = [&dots, &versions, &cells];
+    for shape in shapes {
+        assert!(shape(&[], &[]).is_empty());
+        assert!(!shape(&[1], &[]).is_empty());
+        assert!(!shape(&[], &[1]).is_empty());
+    }
 }
 
 #[test]
