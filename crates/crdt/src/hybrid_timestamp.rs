@@ -104,6 +104,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_stamp_is_its_milliseconds_and_its_counter() {
+        let stamp = HybridTimestamp::new(5, 7);
+        assert_eq!((stamp.ms(), stamp.counter(), stamp.bits()), (5, 7, 5 << 16 | 7));
+        assert_eq!(stamp.to_string(), "5.7");
+    }
+
+    #[test]
     fn stamps_grow_while_the_wall_clock_stands_or_falls() {
         let mut clock = HybridClock::default();
         let stamps: Vec<_> = [5, 5, 3, 6].map(|now_ms| clock.tick(now_ms)).into();

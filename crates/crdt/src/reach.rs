@@ -96,4 +96,18 @@ mod tests {
             assert_eq!(Reach::of(&range, CrdtType::ORMap), None, "{range:?}");
         }
     }
+
+    #[test]
+    fn a_removal_lies_within_all_that_stands_together_with_it() {
+        let of_field = EntryRange::with_prefix(&EntryKey::field_name_prefix("f"));
+        let field = Reach::Field("f".into());
+        let elements = Reach::Elements("f".into(), CrdtType::ORSet);
+        for reach in [field, elements] {
+            assert_eq!(reach.field(), Some("f"));
+            assert_eq!(reach.range(CrdtType::ORMap), of_field);
+        }
+        assert_eq!(Reach::Object.field(), None);
+        assert_eq!(Reach::Object.range(CrdtType::ORMap), EntryRange::fields());
+        assert_eq!(Reach::Object.range(CrdtType::ORSet), EntryRange::elements());
+    }
 }

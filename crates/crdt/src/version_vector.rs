@@ -171,4 +171,14 @@ mod tests {
         );
         assert_eq!(vector(&[(A, u64::MAX), (B, 2)]).count_beyond(&VersionVector::new()), u64::MAX);
     }
+
+    #[test]
+    fn it_is_read_actor_by_actor() {
+        let (a, b) = (ActorId::from_bytes([0xa7; 16]), ActorId::from_bytes([0xb8; 16]));
+        let vector: VersionVector = [(b, 2), (a, 1)].into_iter().collect();
+        assert_eq!((vector.len(), VersionVector::new().len()), (2, 0));
+        let read: Vec<_> = (&vector).into_iter().map(|(&actor, &n)| (actor, n)).collect();
+        assert_eq!(read, [(a, 1), (b, 2)]);
+        assert_eq!(format!("{vector:?}"), "{a7a7a7a7: 1, b8b8b8b8: 2}");
+    }
 }

@@ -70,6 +70,8 @@ fn integers_beyond_two_to_the_53_are_refused() {
         // Its canonical form would be an integer that is refused.
         "1e20",
         "9007199254740994.0",
+        "999999999999999999999",
+        "[\"a\",123456789012345678901234567890]",
     ];
     for text in cases {
         assert_eq!(canonical(text), Err(JsonError::HugeInteger), "{text}");
@@ -77,9 +79,24 @@ fn integers_beyond_two_to_the_53_are_refused() {
 }
 
 #[test]
+fn a_huge_integer_keeps_its_sign() {
+    for (text, is_negative) in [
+        ("1e20", false),
+        ("-1e20", true),
+        ("9007199254740993", false),
+        ("-12345678901234567890", true),
+    ] {
+        assert_eq!(Json::parse(text.as_bytes()), Ok(Json::HugeInteger { is_negative }), "{text}");
+    }
+    assert_eq!(canonical("9007199254740992.0").as_deref(), Ok("9007199254740992"));
+    assert_eq!(canonical("-9007199254740992.0").as_deref(), Ok("-9007199254740992"));
+}
+
+#[test]
 fn what_has_no_unambiguous_form_is_refused() {
     assert_eq!(canonical("1e309"), Err(JsonError::NumberOutOfRange));
     assert_eq!(canonical("[-1e999]"), Err(JsonError::NumberOutOfRange));
+    assert_eq!(canonical(r#"["a\"",1e999]"#), Err(JsonError::NumberOutOfRange));
     let name = || "a".to_owned();
     assert_eq!(canonical(r#"{"a":1,"a":1}"#), Err(JsonError::DuplicateMember { name: name() }));
     let nested = r#"[{"x":{"a":1,"b":2,"\u0061":3}}]"#;

@@ -4,7 +4,10 @@
 //! (see `coppice_crdt::testing`); here are the laws over what it leaves behind.
 
 use coppice_crdt::testing::{Object, Step, World, check_laws, histories};
-use coppice_crdt::{CrdtType, ObjectDelta, VersionVector};
+use coppice_crdt::{
+    ActorId, CrdtType, Dot, EntryDelta, EntryKey, HybridTimestamp, ObjectDelta, Part, Version,
+    VersionVector,
+};
 use proptest::test_runner::{Config, TestRunner};
 
 /// Cases per type unless `PROPTEST_CASES` says otherwise.
@@ -133,4 +136,27 @@ laws_of! {
     ew_flag: EWFlag,
     lww_register: LWWRegister,
     or_map: ORMap,
+}
+
+#[test]
+#[should_panic(expected = "a ⊔ b = b ⊔ a")]
+fn a_broken_law_is_noticed() {
+    // Two values under one dot, which only a store that was cloned could have made.
+    let written = |bytes: &[u8]| {
+        let dot = Dot::new(ActorId::from_bytes([1; 16]), 1);
+        let version = Version {
+            dot,
+            stamp: HybridTimestamp::new(1, 0),
+            deadline_ms: None,
+            content_type: "text/plain".into(),
+            bytes: bytes.into(),
+        };
+        let change = EntryDelta::Versions { written: vec![version], removed: Vec::new() };
+        let entries = [(EntryKey::of_object(Part::Value), change)].into();
+        let mut object = Object::new(CrdtType::LWWRegister);
+        let covers = VersionVector::from_iter([(dot.actor, dot.n)]);
+        object.apply(&ObjectDelta { entries, removals: Vec::new() }, &covers);
+        object
+    };
+    check_laws(&written(b"a"), &written(b"b"), &Object::new(CrdtType::LWWRegister));
 }

@@ -238,9 +238,13 @@ fn answers_of_a_map_tell_of_map_and_field() {
     assert_eq!(object.outcome(&increment), map(true, 1, Some(Outcome::Counter(2))));
     let nothing = update("n", "PNCounter", r#"{"op":"increment","by":0}"#);
     assert_eq!(object.outcome(&nothing), map(false, 1, Some(Outcome::Counter(2))));
+    assert_eq!(object.outcome(&increment), map(true, 1, Some(Outcome::Counter(4))));
     let enable = update("f", "EWFlag", r#"{"op":"enable"}"#);
     assert_eq!(object.outcome(&enable), map(true, 2, Some(Outcome::Flag(true))));
     assert_eq!(object.outcome(&enable), map(false, 2, Some(Outcome::Flag(true))));
+    let disable = update("f", "EWFlag", r#"{"op":"disable"}"#);
+    assert_eq!(object.outcome(&disable), map(true, 2, Some(Outcome::Flag(false))));
+    assert_eq!(object.outcome(&disable), map(false, 2, Some(Outcome::Flag(false))));
     let wrong = object.outcome(&update("f", "ORSet", r#"{"op":"add","element":1}"#));
     let refusal = Refusal::FieldOfAnotherType {
         field: "f".into(),
@@ -268,6 +272,11 @@ fn operations_of_another_type_are_refused() {
         Operation::Enable,
         Operation::Purge,
         Operation::RemoveField { field: "f".into() },
+        Operation::Update {
+            field: "f".into(),
+            crdt_type: CrdtType::GCounter,
+            operation: Box::new(Operation::Increment { by: 1 }),
+        },
     ] {
         let refusal = counter.run(&operation).unwrap_err();
         assert_eq!(refusal.status(), 422, "{refusal}");
@@ -278,6 +287,28 @@ fn operations_of_another_type_are_refused() {
         operation: Box::new(Operation::Clear),
     };
     assert_eq!(Alone::new(CrdtType::ORMap).run(&nested), Err(Refusal::MapInMap));
+}
+
+#[test]
+fn operations_are_called_as_clients_call_them() {
+    use CrdtType::{EWFlag, LWWRegister, ORMap, ORSet, PNCounter};
+    let cases = [
+        (PNCounter, "increment", ""),
+        (PNCounter, "decrement", ""),
+        (ORSet, "add", r#","element":1"#),
+        (ORSet, "remove", r#","element":1"#),
+        (ORMap, "remove", r#","field":"f""#),
+        (ORSet, "clear", ""),
+        (EWFlag, "enable", ""),
+        (EWFlag, "disable", ""),
+        (LWWRegister, "set", r#","value":1"#),
+        (ORMap, "update", r#","field":"f","type":"ORSet","operation":{"op":"clear"}"#),
+    ];
+    for (crdt_type, name, rest) in cases {
+        let operation = parse(crdt_type, &format!(r#"{{"op":"{name}"{rest}}}"#)).unwrap();
+        assert_eq!(operation.name(), name);
+    }
+    assert_eq!((Operation::Delete.name(), Operation::Purge.name()), ("delete", "purge"));
 }
 
 fn write(bytes: usize, ttl_ms: Option<u64>) -> Operation {

@@ -85,3 +85,27 @@ fn a_map_counts_names_entries_and_cells() {
     assert_eq!((header.summary, header.fields, header.etag), (Summary::default(), 0, 0));
     assert_eq!((header.dead, field), (1, FieldHeader::default()));
 }
+
+#[test]
+fn tables_are_hashed_with_the_key_of_the_group() {
+    let other = EtagKey::new([4; 16]);
+    assert_eq!(ETAG.hash_one("k"), ETAG.hash_one("k"));
+    assert_ne!(ETAG.hash_one("k"), other.hash_one("k"), "an app could make its keys collide");
+}
+
+#[test]
+fn a_field_adds_all_of_its_types_to_its_map() {
+    let of = |crdt_type, existence, entries, etag| TypeSummary {
+        crdt_type,
+        summary: Summary { existence, entries, sum: 0 },
+        etag,
+    };
+    let types = [
+        of(CrdtType::PNCounter, true, 3, 5),
+        of(CrdtType::ORSet, false, 7, u128::MAX),
+        of(CrdtType::GCounter, true, 2, 1),
+    ];
+    let field = FieldHeader { types: types.to_vec() };
+    let expected = FieldTotals { entries: 3 + 1 + 7 + 2 + 1, cells: 3 + 2, etag: 5 };
+    assert_eq!(field.totals(), expected);
+}

@@ -8,9 +8,9 @@ use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 
 use super::{Json, JsonError, by_code_units};
 
-/// Integers of more digits than this are past every double whose canonical form
-/// is an integer's.
-const MAX_DIGITS: usize = 21;
+/// Integers of more digits than this fit no 64 bits, and the parser would round
+/// them: those of 21 nines to 1e21, whose canonical form is not an integer's.
+const MAX_DIGITS: usize = 20;
 
 /// From here on the canonical form of a double has an exponent.
 const FIRST_WITH_EXPONENT: f64 = 1e21;
@@ -129,7 +129,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     fn visit_f64<E: Error>(self, value: f64) -> Result<Json, E> {
         let size = value.abs();
         if size > MAX_INTEGER && size < FIRST_WITH_EXPONENT {
-            return Ok(Json::HugeInteger { is_negative: value < 0.0 });
+            return Ok(Json::HugeInteger { is_negative: value.is_sign_negative() });
         }
         Ok(Json::Number(if size == 0.0 { 0.0 } else { value }))
     }
