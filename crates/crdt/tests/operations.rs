@@ -311,6 +311,33 @@ fn operations_are_called_as_clients_call_them() {
     assert_eq!((Operation::Delete.name(), Operation::Purge.name()), ("delete", "purge"));
 }
 
+#[test]
+fn an_unknown_operation_is_told_the_known_ones() {
+    use CrdtType::{EWFlag, GCounter, GSet, LWWRegister, ORMap, ORSet, PNCounter};
+    for (crdt_type, known) in [
+        (GCounter, "increment"),
+        (PNCounter, "increment, decrement"),
+        (GSet, "add"),
+        (ORSet, "add, remove, clear"),
+        (EWFlag, "enable, disable"),
+        (LWWRegister, "set"),
+        (ORMap, "update, remove, clear"),
+    ] {
+        let error = parse(crdt_type, r#"{"op":"explode"}"#).unwrap_err().to_string();
+        assert!(error.contains("explode") && error.ends_with(known), "{error}");
+    }
+}
+
+#[test]
+fn a_field_may_be_as_long_as_it_is_said() {
+    let remove = |bytes: usize| {
+        let text = format!(r#"{{"op":"remove","field":"{}"}}"#, "x".repeat(bytes));
+        parse(CrdtType::ORMap, &text).map_err(|error| error.status())
+    };
+    assert_eq!(remove(512), Ok(Operation::RemoveField { field: "x".repeat(512).into() }));
+    assert_eq!(remove(513), Err(400));
+}
+
 fn write(bytes: usize, ttl_ms: Option<u64>) -> Operation {
     let bytes = vec![b'x'; bytes].into();
     Operation::Set(RegisterWrite { content_type: "text/plain".into(), bytes, ttl_ms })

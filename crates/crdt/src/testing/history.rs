@@ -231,3 +231,57 @@ impl World {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn add(replica: usize, json: &str) -> Step {
+        let elements = vec![crate::Element::parse(json.as_bytes()).expect("an element")];
+        Step::Operate { replica, operation: Operation::Add { elements }, stamp: 1 }
+    }
+
+    fn after(steps: &[Step]) -> World {
+        let mut world = World::new(CrdtType::ORSet, 3);
+        for step in steps {
+            world.run(step);
+        }
+        world
+    }
+
+    fn logs(world: &World) -> Vec<usize> {
+        world.replicas.iter().map(|replica| replica.log.len()).collect()
+    }
+
+    #[test]
+    fn a_step_is_taken_where_it_says_and_takes_time() {
+        let mut world = after(&[add(4, "1"), add(4, "2")]);
+        assert_eq!((logs(&world), world.now_ms), (vec![0, 2, 0], 2));
+        world.run(&Step::Deliver { from: 4, to: 6, limit: 1, grouped: false });
+        assert_eq!(logs(&world), [1, 2, 0], "one of the two");
+        world.run(&Step::Merge { from: 4, to: 5 });
+        assert_eq!(world.replicas[2].object, world.replicas[1].object);
+        world.run(&Step::Deliver { from: 1, to: 0, limit: 9, grouped: true });
+        assert_eq!(world.replicas[0].object, world.replicas[1].object);
+        assert_eq!(
+            world.replicas[0].log[1].base,
+            *after(&[add(1, "1")]).replicas[1].object.context()
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "at replica 0")]
+    fn a_state_that_is_not_what_was_seen_is_noticed() {
+        let mut world = after(&[add(0, "1")]);
+        world.replicas[0].object = Object::new(CrdtType::ORSet);
+        world.run(&Step::Deliver { from: 1, to: 0, limit: 1, grouped: false });
+    }
+
+    #[test]
+    #[should_panic(expected = "equal vectors mean equal states")]
+    fn two_states_of_one_vector_are_noticed() {
+        let mut world = after(&[add(0, "1"), add(0, "2")]);
+        world.replicas[1] = after(&[add(0, "1"), add(0, "3")]).replicas[0].clone();
+        world.run(&Step::Deliver { from: 2, to: 0, limit: 1, grouped: false });
+    }
+}
