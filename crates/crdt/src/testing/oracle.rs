@@ -152,10 +152,10 @@ impl Oracle {
             other => (None, other),
         };
         let mut gives = match at {
-            Operation::Increment { by } if *by > 0 => {
+            Operation::Increment { by } => {
                 vec![Piece::Count(place.clone(), i128::from(*by))]
             }
-            Operation::Decrement { by } if *by > 0 => {
+            Operation::Decrement { by } => {
                 vec![Piece::Count(place.clone(), -i128::from(*by))]
             }
             Operation::Add { elements } => elements
