@@ -15,6 +15,7 @@
 
 mod effect;
 mod group;
+mod named;
 mod open;
 mod removals;
 mod serving;
@@ -28,6 +29,7 @@ use coppice_replication::{LinkId, Missing, Now};
 
 pub use effect::Effect;
 pub use group::{GroupFigures, GroupSettings};
+pub use named::{Named, OtherGroup};
 pub use open::{OpenError, Opening, StoreIdentity};
 
 use crate::records::RecordError;

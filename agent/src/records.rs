@@ -8,7 +8,7 @@ use std::sync::Arc;
 use coppice_crdt::{ActorId, Entry, EntryKey, EntryRange};
 use coppice_replication::{
     DeadCell, DecodeError, EntryPage, FieldRecord, HeadRecord, LocalListing, LogRecord, ObjectId,
-    ObjectRecord, Position, RepairRecord, decode_entry,
+    ObjectRecord, Position, RepairRecord, Totals, decode_entry,
 };
 
 use crate::engine::weight;
@@ -150,6 +150,22 @@ impl<R: Read> GroupRecords<'_, R> {
         let (table, at) = keys::record(self.slot, &coppice_replication::RecordKey::Head);
         let found = self.store.get(table, &at)?;
         found.map(|bytes| decoded(table, HeadRecord::decode(&bytes))).transpose()
+    }
+
+    /// What the group holds, by its latest log record or its head; `None` if it
+    /// never held anything.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails or a record is damaged.
+    pub fn totals(&self) -> Loaded<Option<Totals>> {
+        let from = keys::slot(self.slot);
+        let to = end_of_prefix(&from);
+        let range = KeyRange { from: &from, to: to.as_deref() };
+        match self.store.last_in(Table::Log, range)? {
+            Some((_, bytes)) => Ok(Some(decoded(Table::Log, LogRecord::decode(&bytes))?.totals)),
+            None => Ok(self.head()?.map(|head| head.totals)),
+        }
     }
 
     /// The group's repair record.

@@ -8,10 +8,11 @@ use coppice_crdt::{ActorId, CrdtType};
 use coppice_replication::{DecodeError, Decoder, Encoder, Identity, Now, Recovered, RecoveryError};
 
 use super::group::{Group, GroupSettings};
+use super::named::{Named, OtherGroup};
 use super::{Engine, EngineError};
 use crate::records::{GroupRecords, RecordError};
 use crate::store::keys::{self, Slot};
-use crate::store::{Batch, Durability, KeyRange, Limit, Store, StoreError, Table, end_of_prefix};
+use crate::store::{Batch, Durability, Store, StoreError, Table};
 
 /// Log bytes read at once while recovering.
 const RECOVERY_BYTES: usize = 4 << 20;
@@ -56,6 +57,44 @@ pub enum OpenError {
         /// Why.
         error: RecoveryError,
     },
+    /// The store holds another group under this name. Nothing was changed.
+    #[error("{0}")]
+    OtherGroup(Box<OtherGroup>),
+}
+
+/// What to do about a damaged store.
+const MEND_DAMAGE: &str = "; move the data folder away, and peers fill a new one with all that \
+     they have; for what no peer has, the moved folder has snapshots: `coppice-agent snapshot \
+     restore FOLDER/snapshots/NAME --group GROUP`";
+
+impl OpenError {
+    /// What it says, and for a damaged store, on which no other attempt and no
+    /// setting helps, what to do.
+    #[must_use]
+    pub fn with_mend(&self) -> String {
+        format!("{self}{}", if self.is_damage() { MEND_DAMAGE } else { "" })
+    }
+
+    fn is_damage(&self) -> bool {
+        let is_damaged = |error: &DecodeError| !matches!(error, DecodeError::UnsupportedVersion(_));
+        match self {
+            Self::Store(error) | Self::Record(RecordError::Store(error)) => error.is_corrupt(),
+            Self::Record(RecordError::Damaged { error, .. }) | Self::Identity(error) => {
+                is_damaged(error)
+            }
+            Self::Group { error, .. } => match error {
+                RecoveryError::LogGap { .. } | RecoveryError::DamagedHead => true,
+                RecoveryError::TypeMismatch { .. } => false,
+            },
+            Self::OtherGroup(_) => false,
+        }
+    }
+}
+
+impl From<OtherGroup> for OpenError {
+    fn from(other: OtherGroup) -> Self {
+        Self::OtherGroup(Box::new(other))
+    }
 }
 
 impl From<EngineError> for OpenError {
@@ -101,14 +140,14 @@ impl<S: Store, T> Engine<S, T> {
     /// # Errors
     ///
     /// If the store fails, records are damaged, or the group is stored with
-    /// another type.
+    /// another type or id.
     pub fn add_group(
         &mut self,
         (name, id, crdt_type): (&str, [u8; 16], CrdtType),
         settings: GroupSettings,
         now: Now,
     ) -> Result<Slot, OpenError> {
-        let slot = self.slot_of(&id)?;
+        let slot = self.claim(name, Named { id, crdt_type })?;
         let identity = Identity {
             group_id: id,
             crdt_type,
@@ -136,24 +175,6 @@ impl<S: Store, T> Engine<S, T> {
         replica.resume_sweeps(records.sweeps()?);
         let serving = BTreeMap::new();
         self.groups.insert(slot, Group { slot, replica, settings, serving, before: None });
-        Ok(slot)
-    }
-
-    /// The slot of a group in this store; a new one if it has none.
-    fn slot_of(&mut self, id: &[u8; 16]) -> Result<Slot, OpenError> {
-        let at = keys::group(id);
-        let as_slot = |bytes: &[u8]| bytes.try_into().map(Slot::from_be_bytes).ok();
-        if let Some(slot) = self.store.get(Table::Meta, &at)?.and_then(|bytes| as_slot(&bytes)) {
-            return Ok(slot);
-        }
-        let end = end_of_prefix(keys::GROUPS);
-        let range = KeyRange { from: keys::GROUPS, to: end.as_deref() };
-        let known = self.store.scan(Table::Meta, range, Limit::NONE)?;
-        let slots = known.items.iter().filter_map(|(_, bytes)| as_slot(bytes));
-        let slot = slots.max().map_or(0, |last| last + 1);
-        let mut batch = Batch::new();
-        batch.put(Table::Meta, &at, &slot.to_be_bytes());
-        self.store.commit(&batch, Durability::Sync)?;
         Ok(slot)
     }
 }

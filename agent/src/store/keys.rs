@@ -7,7 +7,7 @@
 //!
 //! | table | key |
 //! |---|---|
-//! | `Meta` | `S`: the store · `G` group id: its slot · `H` slot: head · `R` slot: repair · `W` slot, range, object key: to be swept |
+//! | `Meta` | `S`: the store · `G` group id: its slot · `N` group name: its id and type · `H` slot: head · `R` slot: repair · `W` slot, range, object key: to be swept |
 //! | `Objects` | slot, range, object key |
 //! | `Entries` | slot, range, escaped object key, entry name (a field's summaries: the name's prefix and 0x00) |
 //! | `Log` | slot, sequence number |
@@ -27,6 +27,15 @@ pub const STORE: &[u8] = b"S";
 
 /// What keys of groups' slots begin with.
 pub const GROUPS: &[u8] = b"G";
+
+/// What keys begin with that say what groups' names stand for.
+pub const NAMES: &[u8] = b"N";
+
+/// The key of what a group's name stands for.
+#[must_use]
+pub fn name(name: &str) -> Vec<u8> {
+    [NAMES, name.as_bytes()].concat()
+}
 
 /// The key of a group's slot.
 #[must_use]
