@@ -1,10 +1,10 @@
 //! From file and flags to a configuration that can be used.
 //!
-//! The only file that knows the YAML parser. What it reads is checked as a
-//! whole: [`load`] gives a valid [`AgentConfig`] or says all that is wrong, each
-//! with the field's path. Relative paths in the file are relative to the folder
+//! What is read is checked as a whole: [`load`] gives a valid [`AgentConfig`] or
+//! says all that is wrong, each with the field's path. Relative paths in the file are relative to the folder
 //! that the agent runs in.
 
+mod parse;
 mod watch;
 
 use std::fmt::Write as _;
@@ -37,17 +37,18 @@ pub enum ConfigError {
         /// Its size.
         bytes: usize,
     },
-    /// The text is no YAML, or a field has the wrong shape.
-    #[error("{}{message}", at(path))]
-    Shape {
-        /// The field's path, as in `groups[0].crdt.type`; empty for the text as a whole.
-        path: String,
-        /// What is wrong, with line and column.
-        message: String,
-    },
-    /// Fields with values that cannot be used.
+    /// Fields that cannot be used, by shape or by value; one without a path is the
+    /// text as a whole.
     #[error("{}", listed(.0))]
-    Values(Vec<FieldProblem>),
+    Fields(Vec<FieldProblem>),
+    /// The same, of a file.
+    #[error("{}{}", path.display(), under(.problems))]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problems: Vec<FieldProblem>,
+    },
 }
 
 /// Where a configuration comes from, so that it can be read again.
@@ -73,7 +74,10 @@ pub fn load(from: &ConfigSource) -> Result<AgentConfig, ConfigError> {
     };
     let read = std::fs::read(path);
     let text = read.map_err(|source| ConfigError::Read { path: path.clone(), source })?;
-    resolve(&text, &from.overrides)
+    resolve(&text, &from.overrides).map_err(|error| match error {
+        ConfigError::Fields(problems) => ConfigError::File { path: path.clone(), problems },
+        error => error,
+    })
 }
 
 /// Parses, overrides and checks the text of a file.
@@ -82,16 +86,24 @@ pub fn load(from: &ConfigSource) -> Result<AgentConfig, ConfigError> {
 ///
 /// As [`load`], but for reading.
 pub fn resolve(text: &[u8], overrides: &Overrides) -> Result<AgentConfig, ConfigError> {
-    finish(parse(text)?, overrides)
+    if text.len() > MAX_FILE_BYTES {
+        return Err(ConfigError::TooLong { bytes: text.len() });
+    }
+    let judged = parse::parse(text).judged(|config| complete(config, overrides));
+    judged.map_err(ConfigError::Fields)
 }
 
 fn finish(mut config: AgentConfig, overrides: &Overrides) -> Result<AgentConfig, ConfigError> {
-    overrides.apply(&mut config);
+    complete(&mut config, overrides);
+    let problems = config.problems();
+    if problems.is_empty() { Ok(config) } else { Err(ConfigError::Fields(problems)) }
+}
+
+fn complete(config: &mut AgentConfig, overrides: &Overrides) {
+    overrides.apply(config);
     if config.replica.name.is_none() {
         config.replica.name = Some(replica_name(overrides));
     }
-    let problems = config.problems();
-    if problems.is_empty() { Ok(config) } else { Err(ConfigError::Values(problems)) }
 }
 
 /// The name given by flag or variable, else the host's.
@@ -100,30 +112,12 @@ fn replica_name(overrides: &Overrides) -> String {
     given.unwrap_or_else(|| gethostname::gethostname().to_string_lossy().into_owned())
 }
 
-fn parse(text: &[u8]) -> Result<AgentConfig, ConfigError> {
-    if text.len() > MAX_FILE_BYTES {
-        return Err(ConfigError::TooLong { bytes: text.len() });
+/// A single problem on the line of its file, several below it.
+fn under(problems: &[FieldProblem]) -> String {
+    match problems {
+        [problem] => format!(": {problem}"),
+        problems => format!(" has {} mistakes:\n{}", problems.len(), listed(problems)),
     }
-    // An empty file is a configuration of defaults, not YAML's null.
-    if text.iter().all(u8::is_ascii_whitespace) {
-        return Ok(AgentConfig::default());
-    }
-    let document = serde_yaml::Deserializer::from_slice(text);
-    serde_path_to_error::deserialize(document).map_err(|error| {
-        let path = error.path().to_string();
-        let message = error.into_inner().to_string();
-        // The parser begins some messages with a shorter path of its own.
-        let message = match message.split_once(": ") {
-            Some((shorter, rest)) if path.starts_with(shorter) => rest.to_owned(),
-            _ => message,
-        };
-        let path = if path == "." { String::new() } else { path };
-        ConfigError::Shape { path, message }
-    })
-}
-
-fn at(path: &str) -> String {
-    if path.is_empty() { String::new() } else { format!("{path}: ") }
 }
 
 fn listed(problems: &[FieldProblem]) -> String {
@@ -169,13 +163,6 @@ discovery: {static: {peers: [127.0.0.1:5438, 127.0.0.1:6438]}}
 groups: [{name: page-views, crdt: {type: PNCounter}}]
 ";
         assert_eq!(resolve(short.as_bytes(), &Overrides::default()).unwrap(), config);
-    }
-
-    #[test]
-    fn what_is_written_is_read_back() {
-        let config = resolve(FULL.as_bytes(), &Overrides::default()).unwrap();
-        let text = serde_yaml::to_string(&config).unwrap();
-        assert_eq!(resolve(text.as_bytes(), &Overrides::default()).unwrap(), config, "{text}");
     }
 
     #[test]
@@ -260,6 +247,58 @@ groups: [{name: page-views, crdt: {type: PNCounter}}]
         assert_eq!(lines.len(), 2, "{error}");
         assert!(lines[0].starts_with("listen.app: 0.0.0.0:4437 is not loopback"), "{error}");
         assert!(lines[1].starts_with("groups[0].name: \"A\" is no group's name"), "{error}");
+    }
+
+    #[test]
+    fn mistakes_of_shape_do_not_hide_one_another_or_wrong_values() {
+        let error = refused(
+            "listen: {app: 4437, peers: 127.0.0.1:4437}
+sync: {interval: 1s}
+groups:
+  - {name: a, crdt: {type: Counter}}
+  - {name: B, crdt: {type: GSet}}
+  - {name: c}
+  - {name: D, crdt: {type: GSet}, limits: {objects: 0, logBytes: 1MB}, sync: {interval: 5}}
+discovery: {static: {peers: [nowhere, far:1, none]}}
+",
+        );
+        let lines: Vec<&str> = error.lines().collect();
+        let expected = [
+            "listen.app: \"4437\" is no address",
+            "sync: unknown field `sync`",
+            "groups[0].crdt.type: unknown CRDT type \"Counter\"",
+            "groups[2]: missing field `crdt`",
+            "groups[3].limits.logBytes: \"1MB\" is no size",
+            "groups[3].sync.interval: \"5\" is no duration",
+            "discovery.static.peers[0]: \"nowhere\" is no peer's address",
+            "discovery.static.peers[2]: \"none\" is no peer's address",
+            "groups[1].name: \"B\" is no group's name",
+            "groups[3].name: \"D\" is no group's name",
+            "groups[3].limits.objects: 0 is out of bounds",
+        ];
+        for expected in expected {
+            let found = lines.iter().filter(|line| line.starts_with(expected)).count();
+            assert_eq!(found, 1, "{expected} in:\n{error}");
+        }
+        // Not that far:1 is not loopback: `sync` may have been meant as anything.
+        assert_eq!(lines.len(), expected.len(), "{error}");
+    }
+
+    #[test]
+    fn the_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.yaml");
+        let source = Source { config: Some(path.clone()), group: Vec::new() };
+        let from = ConfigSource { source, ..ConfigSource::default() };
+        let said = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            load(&from).unwrap_err().to_string()
+        };
+        let one = said("listen: {app: 0.0.0.0:4437}");
+        assert!(one.starts_with(&format!("{}: listen.app: 0.0.0.0", path.display())), "{one}");
+        let two = said("listen: {app: 0.0.0.0:4437}\ngroups: [{name: A, crdt: {type: GSet}}]");
+        let head = format!("{} has 2 mistakes:\nlisten.app: ", path.display());
+        assert!(two.starts_with(&head), "{two}");
     }
 
     #[test]

@@ -119,7 +119,7 @@ fn keeps_identities(running: &AgentConfig, next: AgentConfig) -> Result<AgentCon
         })
     });
     let problems: Vec<_> = changed.collect();
-    if problems.is_empty() { Ok(next) } else { Err(ConfigError::Values(problems)) }
+    if problems.is_empty() { Ok(next) } else { Err(ConfigError::Fields(problems)) }
 }
 
 /// The changed fields that a running agent cannot follow.

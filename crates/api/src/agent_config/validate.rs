@@ -16,7 +16,7 @@ const MONTH: TextDuration = TextDuration::from_secs(30 * 86_400);
 /// One wrong value: where it stands, what is wrong, what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldProblem {
-    /// As in `groups[0].sync.interval`.
+    /// As in `groups[0].sync.interval`; empty for the whole.
     pub path: String,
     /// What is wrong and how to mend it.
     pub message: String,
@@ -24,7 +24,10 @@ pub struct FieldProblem {
 
 impl fmt::Display for FieldProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.message)
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)
     }
 }
 
@@ -36,6 +39,7 @@ impl AgentConfig {
         self.check_agent(&mut found);
         self.check_peers(&mut found);
         let mut first_of: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut first_with: BTreeMap<_, (usize, &str)> = BTreeMap::new();
         for (index, group) in self.groups.iter().enumerate() {
             found.at = format!("groups[{index}].");
             check_group(group, &mut found);
@@ -45,6 +49,17 @@ impl AgentConfig {
                     group.name
                 )),
                 None => _ = first_of.insert(&group.name, index),
+            }
+            match first_with.get(&group.effective_id()) {
+                Some((first, name)) if *name != group.name => {
+                    found.add("id", format!(
+                        "{} is the id of groups[{first}] too, and an id is one group's: leave it out, or use \
+                         another random UUID",
+                        group.effective_id()
+                    ));
+                }
+                Some(_) => {}
+                None => _ = first_with.insert(group.effective_id(), (index, &group.name)),
             }
         }
         found.problems
@@ -252,7 +267,7 @@ mod tests {
     #[test]
     fn each_problem_names_its_field_and_the_mend() {
         type Case = (fn(&mut AgentConfig), &'static str);
-        let cases: [Case; 14] = [
+        let cases: [Case; 15] = [
             (
                 |c| c.replica.name = Some("a b".into()),
                 "replica.name: \"a b\" is no replica's name: use",
@@ -277,6 +292,14 @@ mod tests {
             (
                 |c| c.groups.push(c.groups[0].clone()),
                 "groups[1].name: \"views\" is the name of groups[0] too",
+            ),
+            (
+                |c| {
+                    let mut other = Group::new("other", CrdtType::GSet);
+                    other.id = Some(c.groups[0].effective_id());
+                    c.groups.push(other);
+                },
+                "groups[1].id: a7eb8c58-d549-5597-810b-59479d32cbf4 is the id of groups[0] too",
             ),
             (
                 |c| c.groups[0].sync.interval = TextDuration::from_millis(1),
