@@ -17,14 +17,32 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The body as JSON text: type, size and time are checked, the text is not.
 pub(crate) async fn read_json(headers: &HeaderMap, body: Body) -> Answer<Bytes> {
-    let essence = content_type(headers)?.map(essence);
-    if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
+    let content_type = content_type(headers)?.unwrap_or_default();
+    if !essence(content_type).eq_ignore_ascii_case("application/json") {
         return Err(Problem::new(
             Kind::UnsupportedMediaType,
             "send JSON, with the header Content-Type: application/json",
         ));
     }
+    refuse_other_charset(content_type)?;
     read(headers, body, MAX_BYTES).await
+}
+
+/// Refuses JSON that is announced in another encoding than UTF-8, the only one that
+/// it has (RFC 8259, section 8.1).
+pub(crate) fn refuse_other_charset(content_type: &str) -> Answer<()> {
+    let params = content_type.split(';').skip(1).filter_map(|param| param.split_once('='));
+    let mut charsets = params.filter(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
+    // ASCII is UTF-8.
+    let known = ["utf-8", "utf8", "us-ascii"];
+    let is_known = |charset: &str| known.iter().any(|known| charset.eq_ignore_ascii_case(known));
+    match charsets.find(|(_, charset)| !is_known(charset.trim().trim_matches('"'))) {
+        None => Ok(()),
+        Some((_, other)) => Err(Problem::new(
+            Kind::UnsupportedMediaType,
+            format!("JSON is UTF-8, and the header Content-Type says {:?}", other.trim()),
+        )),
+    }
 }
 
 /// The body, at most `limit` bytes of it.
@@ -110,6 +128,20 @@ pub(crate) fn is_json(content_type: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_is_utf_8() {
+        for utf_8 in
+            ["application/json", "application/json; charset=UTF-8", "a/b;charset=\"utf-8\""]
+        {
+            assert!(refuse_other_charset(utf_8).is_ok(), "{utf_8}");
+        }
+        for other in
+            ["application/json;charset=utf-16", "a/b; v=1; Charset = latin1", "a/b;charset="]
+        {
+            assert!(refuse_other_charset(other).is_err(), "{other}");
+        }
+    }
 
     #[test]
     fn json_comes_under_several_media_types() {

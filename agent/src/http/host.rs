@@ -33,7 +33,10 @@ pub(crate) fn check(parts: &Parts, also: Option<&str>) -> Answer<()> {
         None => Ok(()),
         Some(foreign) => Err(Problem::new(
             Kind::Misdirected,
-            format!("{foreign:?} is not served here: address the agent as 127.0.0.1 or localhost"),
+            format!(
+                "{foreign:?} is not served here: address the agent as 127.0.0.1 or localhost, or set \
+                 `appUrl` (COPPICE_URL) to the URL by which the app knows it"
+            ),
         )),
     }
 }

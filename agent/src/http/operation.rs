@@ -41,10 +41,16 @@ pub(crate) async fn put(call: Call<'_>, key: &str, body: Body) -> Answer<Respons
     let ttl_ms = ttl_ms.transpose()?;
     let headers = &call.parts.headers;
     let content_type = body::content_type(headers)?.unwrap_or("application/octet-stream");
+    let is_json = body::is_json(content_type);
+    if is_json {
+        body::refuse_other_charset(content_type)?;
+    }
     let limit = usize::try_from(call.group.value_bytes).unwrap_or(usize::MAX);
     let bytes = body::read(headers, body, limit).await?;
-    if body::is_json(content_type) {
-        Json::parse(&bytes).map_err(|error| Problem::json(&error))?;
+    if is_json {
+        // What `set` would refuse: readers get both as JSON.
+        let canonical = Json::parse(&bytes).and_then(|json| json.canonical());
+        canonical.map_err(|error| Problem::json(&error))?;
     }
     let write_it =
         RegisterWrite { content_type: content_type.into(), bytes: (*bytes).into(), ttl_ms };

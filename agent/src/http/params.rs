@@ -65,7 +65,9 @@ impl<'a> Params<'a> {
     pub(crate) fn limit(&self) -> Answer<usize> {
         const MOST: usize = 1_000;
         let Some(text) = self.get("limit") else { return Ok(100) };
-        let limit = text.parse().ok().filter(|limit| (1..=MOST).contains(limit));
+        let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let limit = digits.and_then(|digits| digits.parse().ok());
+        let limit = limit.filter(|limit| (1..=MOST).contains(limit));
         limit.ok_or_else(|| {
             Problem::malformed(format!("the parameter \"limit\" is {text:?}: write 1 to {MOST}"))
         })

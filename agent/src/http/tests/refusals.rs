@@ -35,6 +35,8 @@ async fn bad_operations_are_refused() {
         ),
         (CrdtType::PNCounter, r#"{"op":"add","element":1}"#, (422, "not-of-this-type")),
         (CrdtType::GCounter, r#"{"op":"increment","by":-1}"#, (422, "not-of-this-type")),
+        (CrdtType::GCounter, r#"{"op":"increment","by":"-0"}"#, (422, "not-of-this-type")),
+        (CrdtType::GCounter, r#"{"op":"increment","by":"+1"}"#, (400, "malformed")),
         (CrdtType::GCounter, r#"{"op":"decrement"}"#, (422, "not-of-this-type")),
         (CrdtType::GSet, r#"{"op":"remove","element":1}"#, (422, "not-of-this-type")),
         (CrdtType::GSet, r#"{"op":"add","element":"\ud800"}"#, (400, "malformed")),
@@ -181,6 +183,7 @@ async fn json_has_to_be_called_json() {
         &["Content-Type: application/x-www-form-urlencoded"],
         &["Content-Type: application/json", "Content-Encoding: gzip"],
         &["Content-Type: application/jsonl"],
+        &["Content-Type: application/json; charset=utf-16"],
     ] {
         for line in
             ["POST /v1/groups/g/objects/k", "POST /v1/groups/g/batch", "POST /v1/groups/g/read"]
@@ -233,9 +236,16 @@ async fn bad_values_are_refused() {
     let fixture = Fixture::of(CrdtType::LWWRegister);
     let line = "PUT /v1/groups/g/objects/k";
     let json = ["Content-Type: application/json"];
-    for body in ["{", "{\"a\":1,\"a\":2}", "\"\\ud800\"", "1 2"] {
+    let set = |value: &str| format!(r#"{{"op":"set","value":{value}}}"#);
+    for body in
+        ["{", "{\"a\":1,\"a\":2}", "\"\\ud800\"", "1 2", "[9007199254740993]", "1e20", "1e400"]
+    {
         fixture.send(line, &json, body).await.problem(400, "malformed");
+        fixture.operate("k", &set(body)).await.problem(400, "malformed");
     }
+    let utf_16 = ["Content-Type: application/problem+json; charset=utf-16"];
+    let answer = fixture.send(line, &utf_16, "{}").await;
+    answer.problem_saying((415, "unsupported-media-type"), "JSON is UTF-8");
     let twice = ["Content-Type: text/plain", "Content-Type: text/html"];
     fixture.send(line, &twice, "x").await.problem_saying((400, "malformed"), "given twice");
     for content_type in ["Content-Type: nothing", "Content-Type: a/b/c", "Content-Type: /"] {
@@ -258,6 +268,8 @@ async fn foreign_hosts_are_refused_before_anything_else() {
     let body = r#"{"op":"increment"}"#;
     let answer = fixture.send("POST /v1/groups/g/objects/k", &headers, body).await;
     answer.problem_saying((421, "misdirected"), "evil.example");
+    let answer = fixture.send("POST /v1/groups/g/objects/k", &headers, body).await;
+    answer.problem_saying((421, "misdirected"), "or set `appUrl`");
     fixture.send("GET http://evil.example/v1/health", &[], "").await.problem(421, "misdirected");
     let mut known = fixture.api.clone();
     known.also_host = Some("coppice.local".into());
@@ -294,6 +306,8 @@ async fn parameters_are_known_given_once_and_within_bounds() {
         ("objects?limit=1001", "write 1 to 1000"),
         ("objects?limit=0", "write 1 to 1000"),
         ("objects?limit=x", "write 1 to 1000"),
+        ("objects?limit=+5", "write 1 to 1000"),
+        ("objects?limit=", "write 1 to 1000"),
         ("objects?limit=1&limit=2", "given twice"),
         ("objects?values=yes", "write true or false"),
         ("objects/k?view=all", "write value, envelope or state"),
