@@ -15,13 +15,14 @@ use super::backoff::Backoff;
 use super::connection::{Connection, connect, reason_of};
 use super::link::{Ended, Link, Opening};
 use super::server::GROUP_PATH;
+use super::settings::Timing;
 use super::shared::Shared;
 use super::{CloseReason, GroupName, LinkId};
 use crate::discovery::PeerAddress;
 
 /// The longest wait before a duplicate is tried again although the link that
 /// was kept is still there: the address may lead to another peer by then.
-const LAST_DUPLICATE_RECHECK: Duration = Duration::from_mins(1);
+const LAST_DUPLICATE_RECHECK: Duration = Duration::from_mins(10);
 
 /// A listed address: its connection, shared by all groups, and its end.
 pub(super) struct Address {
@@ -46,6 +47,13 @@ pub(super) struct Dial {
     /// Cancelled when the address or the group is removed, or the agent stops.
     pub(super) stop: CancellationToken,
     pub(super) shared: Arc<Shared>,
+}
+
+/// The waits between attempts.
+struct Waits {
+    backoff: Backoff,
+    recheck: Backoff,
+    stable: Duration,
 }
 
 /// When to try again.
@@ -125,24 +133,19 @@ impl Dial {
     /// Keeps a link to the address up until `stop` is cancelled or the address
     /// turns out to be this agent. A link that is up is closed in order first.
     pub(super) async fn run(self) {
-        let timing = &self.shared.timing;
-        let mut backoff = Backoff::new(timing.first_retry, timing.last_retry);
-        let mut recheck = Backoff::new(timing.duplicate_recheck, LAST_DUPLICATE_RECHECK);
+        let mut waits = Waits::new(&self.shared.timing);
         while !self.stop.is_cancelled() && !self.address.is_self() {
             let (next, lived) = self.attempt().await;
-            if lived >= timing.stable {
-                backoff.reset();
-                recheck.reset();
-            }
+            waits.note(&next, lived);
             let wait = async {
                 match next {
                     Next::Never => self.address.own.cancel(),
-                    Next::Backoff => sleep(backoff.next()).await,
+                    Next::Backoff => sleep(waits.backoff.next()).await,
                     Next::At(instant) => sleep_until(instant).await,
-                    Next::Duplicate(None) => sleep(recheck.next()).await,
+                    Next::Duplicate(None) => sleep(waits.recheck.next()).await,
                     Next::Duplicate(Some(kept)) => {
                         let gone = self.shared.link_gone(kept);
-                        let _recheck = timeout(recheck.next(), gone).await;
+                        let _recheck = timeout(waits.recheck.next(), gone).await;
                     }
                 }
             };
@@ -208,6 +211,29 @@ impl Dial {
     }
 }
 
+// === impl Waits ===
+
+impl Waits {
+    fn new(timing: &Timing) -> Self {
+        Self {
+            backoff: Backoff::new(timing.first_retry, timing.last_retry),
+            recheck: Backoff::new(timing.duplicate_recheck, LAST_DUPLICATE_RECHECK),
+            stable: timing.stable,
+        }
+    }
+
+    /// Begins with short waits again after a link that was up for long.
+    ///
+    /// Not after one that was up until a newer one took its place: two addresses of
+    /// one peer would take turns for ever.
+    fn note(&mut self, next: &Next, lived: Duration) {
+        if lived >= self.stable && !matches!(next, Next::Duplicate(_)) {
+            self.backoff.reset();
+            self.recheck.reset();
+        }
+    }
+}
+
 /// What the end of a link says about the next attempt.
 fn next_after(ended: &Ended) -> Next {
     match ended.reason {
@@ -234,5 +260,24 @@ fn next_after(ended: &Ended) -> Next {
         | CloseReason::GroupMismatch
         | CloseReason::TypeMismatch
         | CloseReason::Unauthorised => Next::Backoff,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_addresses_of_one_peer_take_turns_less_and_less_often() {
+        let timing = Timing::default();
+        let mut waits = Waits::new(&timing);
+        let long = timing.stable * 2;
+        for _ in 0..12 {
+            waits.note(&Next::Duplicate(None), long);
+            waits.recheck.next();
+        }
+        assert!(waits.recheck.next() >= LAST_DUPLICATE_RECHECK / 2, "it is settled by now");
+        waits.note(&Next::Backoff, long);
+        assert!(waits.recheck.next() <= timing.duplicate_recheck, "the kept link is gone");
     }
 }

@@ -47,7 +47,7 @@ pub struct Timing {
     /// A link that lived this long makes the next failure a first one.
     pub stable: Duration,
     /// The first wait before a duplicate is tried again although the link that
-    /// was kept is still there; doubled each time, up to a minute.
+    /// was kept is still there; doubled each time, up to ten minutes.
     pub duplicate_recheck: Duration,
     /// A PING is sent when nothing came for this long.
     pub ping_interval: Duration,
