@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
+    fmt::{self, Write as _},
     fs::{self, File},
     io::{self, Read as _},
     os::unix::fs::MetadataExt,
@@ -31,6 +31,12 @@ pub(super) struct Checksums {
 struct Fingerprint {
     crc: u32,
     bytes: u64,
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes with CRC-32C {:08x}", self.bytes, self.crc)
+    }
 }
 
 /// Bytes of all files of the snapshot in `path`, without reading them.
@@ -109,7 +115,9 @@ impl Checksums {
             match found.files.get(name) {
                 None => return Err(SnapshotError::damaged(path, format!("{name} is missing"))),
                 Some(found) if found != expected => {
-                    let detail = format!("{name} is not what was written: {found:?}, {expected:?}");
+                    let detail = format!(
+                        "{name} is not what was written: it has {found} instead of {expected}"
+                    );
                     return Err(SnapshotError::damaged(path, detail));
                 }
                 Some(_) => {}

@@ -161,6 +161,8 @@ fn damage_is_found() {
         damage(&copy);
         let found = verify(&copy).unwrap_err();
         assert!(matches!(found, SnapshotError::Damaged { .. }), "{kind}: {found:?}");
+        let said = found.to_string();
+        assert!(!said.contains('{'), "{kind}: words for people, not {said}");
     }
     verify(&taken.path).expect("the copies share nothing with it");
 }
