@@ -14,10 +14,10 @@ const GROUPS: [(&str, &str); 7] = [
     ("page-views", "PNCounter"),
     ("sign-ups", "GCounter"),
     ("visitors", "GSet"),
-    ("carts", "ORSet"),
+    ("tags", "ORSet"),
     ("features", "EWFlag"),
     ("sessions", "LWWRegister"),
-    ("profiles", "ORMap"),
+    ("carts", "ORMap"),
 ];
 
 /// Between the ports of two agents.
@@ -26,17 +26,17 @@ const STRIDE: u16 = 1000;
 const TO_TRY: &str = "
 Three agents are running. Write to one, read from another:
 
-  curl -X POST http://127.0.0.1:4437/v1/groups/page-views/objects/home -H 'Content-Type: application/json' -d '{\"op\":\"increment\",\"by\":5}'
-  curl http://127.0.0.1:5437/v1/groups/page-views/objects/home
+  curl -w '\\n' -X POST http://127.0.0.1:4437/v1/groups/page-views/objects/home -H 'Content-Type: application/json' -d '{\"op\":\"increment\",\"by\":5}'
+  curl -w '\\n' http://127.0.0.1:5437/v1/groups/page-views/objects/home
 
-  curl -X POST http://127.0.0.1:4437/v1/groups/carts/objects/ann -H 'Content-Type: application/json' -d '{\"op\":\"add\",\"elements\":[\"tea\",\"milk\"]}'
-  curl -X POST http://127.0.0.1:5437/v1/groups/carts/objects/ann -H 'Content-Type: application/json' -d '{\"op\":\"remove\",\"element\":\"milk\"}'
-  curl http://127.0.0.1:6437/v1/groups/carts/objects/ann
+  curl -w '\\n' -X POST http://127.0.0.1:4437/v1/groups/tags/objects/post-1 -H 'Content-Type: application/json' -d '{\"op\":\"add\",\"elements\":[\"news\",\"rust\"]}'
+  curl -w '\\n' -X POST http://127.0.0.1:5437/v1/groups/tags/objects/post-1 -H 'Content-Type: application/json' -d '{\"op\":\"remove\",\"element\":\"news\"}'
+  curl -w '\\n' http://127.0.0.1:6437/v1/groups/tags/objects/post-1
 
-  curl -X PUT 'http://127.0.0.1:6437/v1/groups/sessions/objects/ann?ttl=30s' -H 'Content-Type: text/plain' -d 'hello'
-  curl http://127.0.0.1:4437/v1/groups/sessions/objects/ann
+  curl -w '\\n' -X PUT 'http://127.0.0.1:6437/v1/groups/sessions/objects/ann?ttl=30s' -H 'Content-Type: text/plain' -d 'hello'
+  curl -w '\\n' http://127.0.0.1:4437/v1/groups/sessions/objects/ann
 
-  curl http://127.0.0.1:4437/v1/groups      # the groups, one per type
+  curl -w '\\n' http://127.0.0.1:4437/v1/groups      # the groups, one per type
   curl http://127.0.0.1:4439/metrics        # what an agent counts
 ";
 
