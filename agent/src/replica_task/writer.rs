@@ -221,11 +221,9 @@ impl<S: Store> Writer<S> {
         ticked: bool,
     ) -> Result<(), EngineError> {
         let now = self.now();
-        let mut operations = 0;
         for (slot, request) in requests.drain(..) {
             match request {
                 GroupRequest::Write(request, ticket) => {
-                    operations += request.operations.len();
                     engine.submit(slot, &request, ticket, now)?;
                 }
                 GroupRequest::Sync(wait, ticket) => {
@@ -241,10 +239,11 @@ impl<S: Store> Writer<S> {
         }
         let began = self.clock.monotonic();
         engine.commit(now)?;
+        let took = self.clock.monotonic().saturating_sub(began);
+        let operations = self.run_effects(engine, now)?;
         if operations > 0 {
-            self.metrics.committed(operations, self.clock.monotonic().saturating_sub(began));
+            self.metrics.committed(operations, took);
         }
-        self.run_effects(engine, now)?;
         if !self.syncs.is_empty() {
             self.finish_syncs(engine, now);
         }
@@ -255,13 +254,20 @@ impl<S: Store> Writer<S> {
         Ok(())
     }
 
-    fn run_effects(&mut self, engine: &mut Engine<S, Answer>, now: Now) -> Result<(), EngineError> {
+    /// Answers and sends what is committed; how many operations were carried out.
+    fn run_effects(
+        &mut self,
+        engine: &mut Engine<S, Answer>,
+        now: Now,
+    ) -> Result<usize, EngineError> {
+        let mut operations = 0;
         loop {
             let links = &self.links;
             let has_room = |link: CoreLink| links.get(&link).is_some_and(Link::has_room);
             match engine.next_effect(&has_room, now)? {
                 None => break,
                 Some(Effect::Answer(ticket, answer)) => {
+                    operations += answer.as_ref().map_or(0, |written| written.results.len());
                     let _ = ticket.send(answer); // The client may be gone.
                 }
                 Some(Effect::Send(link, frame)) => self.send(engine, link, frame),
@@ -270,7 +276,7 @@ impl<S: Store> Writer<S> {
             }
         }
         self.links.values().for_each(Link::ask_for_room);
-        Ok(())
+        Ok(operations)
     }
 
     fn control(&mut self, engine: &mut Engine<S, Answer>, control: Control) {
