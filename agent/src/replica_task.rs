@@ -6,6 +6,7 @@
 //! sender back.
 
 mod error;
+mod former;
 mod handle;
 mod metrics;
 mod writer;
@@ -18,8 +19,8 @@ pub use error::SubmitError;
 #[cfg(test)]
 pub(crate) use handle::GroupRequest;
 pub use handle::{
-    GroupHandle, GroupStatus, KeyedOperation, MemberStatus, Precondition, SyncOutcome, SyncResult,
-    WriteAnswer, WriteRequest, Written,
+    GroupHandle, GroupStatus, HandedOver, KeyedOperation, MemberStatus, NotHandedOver,
+    Precondition, SyncOutcome, SyncResult, WriteAnswer, WriteRequest, Written,
 };
 pub use metrics::WriterMetrics;
 pub use writer::GroupSpec;
@@ -124,15 +125,19 @@ impl WriterHandle {
         self.control.closed().await;
     }
 
-    /// Waits until a linked peer has everything on disk, 2 s at most.
-    pub async fn hand_over(&self) {
+    /// Waits until a linked peer has everything on disk, 2 s at most, or for as long
+    /// as the store takes to answer: the caller has a limit of its own. What was
+    /// left is the answer.
+    pub async fn hand_over(&self) -> HandedOver {
         let (done, handed_over) = oneshot::channel();
-        if self.control.send(Control::HandOver(done)).await.is_ok() {
-            let _ = handed_over.await;
+        if self.control.send(Control::HandOver(done)).await.is_err() {
+            return HandedOver::StoreFailed;
         }
+        handed_over.await.unwrap_or(HandedOver::StoreFailed)
     }
 
-    /// Puts everything on disk, closes the store, and ends the thread.
+    /// Puts everything on disk, closes the store, and ends the thread. The disk
+    /// may never answer: the caller has a limit.
     pub async fn stop(&self) {
         let (done, stopped) = oneshot::channel();
         if self.control.send(Control::Stop(done)).await.is_ok() {

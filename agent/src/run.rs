@@ -10,13 +10,16 @@ mod ports;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use coppice_api::AgentConfig;
 use prometheus::Registry;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ConfigSource, ConfigWatch};
@@ -25,7 +28,9 @@ use crate::engine::OpenError;
 use crate::http::{AppApi, Lifecycle, OperationsApi, Phase, StatusSource, StoreOperations};
 use crate::peer::{PeerMetrics, Settings as PeerSettings, StartError, Supervisor, TlsFiles};
 use crate::query::Groups;
-use crate::replica_task::{self, WriterHandle, WriterMetrics, WriterStart};
+use crate::replica_task::{
+    self, HandedOver, NotHandedOver, WriterHandle, WriterMetrics, WriterStart,
+};
 use crate::snapshots::SnapshotSource;
 use crate::store::{Store, StoreError};
 use crate::store_metrics::StoreMetrics;
@@ -33,15 +38,27 @@ use crate::telemetry::{ConfigMetrics, HttpMetrics, register_build_info};
 use following::Agent;
 use ports::{Ports, bind};
 
+/// How long the writer may take to say how the hand-over went: longer than that
+/// lasts.
+const HAND_OVER: Duration = Duration::from_secs(3);
+
+/// How long stopping may take beside the hand-over.
+const STOP: Duration = Duration::from_secs(5);
+
+/// What of that is left to the store, or to ports after a failed start.
+const CLOSE: Duration = Duration::from_secs(2);
+
 /// Why an agent did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The store cannot be opened.
-    #[error("dataDir: {0}")]
-    Store(#[from] StoreError),
-    /// What it holds cannot be gone on from.
-    #[error("dataDir: {0}")]
-    Open(#[from] OpenError),
+    /// The store cannot be opened, or what it holds cannot be gone on from.
+    #[error("dataDir: {}: {}", data_dir.display(), error.with_mend())]
+    DataDir {
+        /// The folder.
+        data_dir: PathBuf,
+        /// Why.
+        error: OpenError,
+    },
     /// A group cannot be served.
     #[error("groups: {0}")]
     Group(String),
@@ -66,6 +83,12 @@ pub enum RunError {
     /// A task ended that should have gone on.
     #[error("{0} ended unexpectedly")]
     Lost(&'static str),
+    /// The store was not closed in time: its disk does not answer.
+    #[error(
+        "dataDir: {}: the store was not closed within {} s, for the disk does not answer: the next start goes on from it as after a crash",
+        .0.display(), STOP.as_secs()
+    )]
+    NotClosed(PathBuf),
 }
 
 /// A store, opened for an agent.
@@ -94,7 +117,8 @@ pub async fn run<S: Store>(
 ) -> Result<(), RunError> {
     let front = Front::start(source, &config).await?;
     let ended = front.serve(config, open, shutdown).await;
-    front.ports.close().await;
+    // They are closed, or were given up, but for a start that failed.
+    let _ = timeout(CLOSE, front.ports.close()).await;
     ended
 }
 
@@ -170,8 +194,8 @@ impl Front {
         let supervisor = match begun {
             Ok(supervisor) => supervisor,
             Err(error) => {
-                // The process may not end under a store that is open.
-                agent.writer.stop().await;
+                // The process may not end under a store that is open, if it can be helped.
+                let _ = timeout(STOP, agent.writer.stop()).await;
                 return Err(error);
             }
         };
@@ -181,8 +205,9 @@ impl Front {
         let ended = agent.follow(self.configs.clone(), &supervisor, shutdown).await;
 
         self.lifecycle.enter(Phase::Stopping);
-        self.stop(&agent.writer, supervisor).await;
-        ended
+        let is_closed = self.stop(&agent.writer, supervisor).await;
+        ended?;
+        if is_closed { Ok(()) } else { Err(RunError::NotClosed(config.data_dir)) }
     }
 
     /// Serves the groups over the open store, to the app and to peers.
@@ -216,10 +241,16 @@ impl Front {
         let metrics = WriterMetrics::register(&self.registry)?;
         let config = config.clone();
         Ok(tokio::task::spawn_blocking(move || {
-            let Opened { store, snapshots } = open(&config)?;
+            let failed = |error| {
+                let data_dir = config.data_dir.clone();
+                RunError::DataDir { data_dir, error }
+            };
+            let Opened { store, snapshots } =
+                open(&config).map_err(|error| failed(error.into()))?;
             let reader = store.reader();
             let random = rand::random::<[u8; 32]>;
-            let writer = replica_task::start(WriterStart { store, name, clock, metrics, random })?;
+            let writer = replica_task::start(WriterStart { store, name, clock, metrics, random })
+                .map_err(failed)?;
             Ok((writer, reader, snapshots))
         }))
     }
@@ -240,15 +271,47 @@ impl Front {
         Ok(())
     }
 
-    /// Ends in this order what was started.
-    async fn stop(&self, writer: &WriterHandle, supervisor: Supervisor) {
+    /// Ends in this order what was started, and waits for none of it without a
+    /// limit: a disk may never answer. Whether the store is closed.
+    async fn stop(&self, writer: &WriterHandle, supervisor: Supervisor) -> bool {
         info!("stopping: handing over to a peer");
-        writer.hand_over().await;
+        match timeout(HAND_OVER, writer.hand_over()).await {
+            Ok(how) => tell_hand_over(&how),
+            Err(_) => warn!("nothing was handed over to a peer: the store does not answer"),
+        }
+        let until = Instant::now() + STOP;
         // The last snapshot has all writes, and needs the store open.
-        self.ports.close().await;
-        writer.stop().await;
+        if timeout_at(until - CLOSE, self.ports.close()).await.is_err() {
+            warn!("not waited for any longer: the last snapshot, or requests that are open");
+        }
+        let is_closed = timeout_at(until, writer.stop()).await.is_ok();
+        if !is_closed {
+            warn!("the store is not closed: what it had not put on disk is with the system");
+        }
         supervisor.close().await;
         info!("stopped");
+        is_closed
+    }
+}
+
+/// Says what no peer has, for it is gone if this disk is.
+fn tell_hand_over(how: &HandedOver) {
+    match how {
+        HandedOver::Everything => {}
+        HandedOver::StoreFailed => {
+            warn!("nothing was handed over to a peer: the store has failed");
+        }
+        HandedOver::Not(groups) => {
+            for NotHandedOver { group, peers, only_here } in groups {
+                if peers.is_empty() {
+                    warn!(%group, only_here, "not handed over: no peer is connected, and these writes are on no other disk");
+                    continue;
+                }
+                let lacking = peers.iter().map(|(name, writes)| format!("{name} lacks {writes}"));
+                let lacking = lacking.collect::<Vec<_>>().join(", ");
+                warn!(%group, only_here, lacking, "not handed over: no connected peer has all writes on its disk yet");
+            }
+        }
     }
 }
 
@@ -270,3 +333,6 @@ fn peer_settings(config: &AgentConfig) -> PeerSettings {
     let insecure_peers = config.insecure_peers;
     PeerSettings { tls, insecure_peers, ..PeerSettings::new(config.listen.peers) }
 }
+
+#[cfg(test)]
+mod tests;

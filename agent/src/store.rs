@@ -15,6 +15,8 @@ mod batch;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod error;
+#[cfg(test)]
+pub(crate) mod failing;
 pub mod keys;
 pub mod memory;
 mod range;

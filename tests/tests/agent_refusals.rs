@@ -90,6 +90,58 @@ fn a_configuration_with_mistakes_ends_the_start_with_each_field_and_mend() -> Re
     Ok(())
 }
 
+#[test]
+fn a_group_that_would_leave_its_data_behind_is_refused_with_the_mend() -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let group = |fields: &str| -> Result<AgentSpec, Failure> {
+        let text = format!("groups: [{{name: hits, {fields}}}]\n");
+        let file = write_configuration(folder.path(), "agent.yaml", &text)?;
+        Ok(AgentSpec::new("a", folder.path(), with_configuration(&file))?)
+    };
+    let id = "0c7dd8a4-3b7c-4f0a-8e7c-2d7c5b0c6a11";
+    let mut agent = group("crdt: {type: PNCounter}")?.start()?;
+    increment(&mut agent.client())?;
+    agent.kill();
+
+    let of_type =
+        "`crdt.type` is GCounter, but the data folder holds it as a PNCounter with 1 object";
+    ends_saying(
+        group("crdt: {type: GCounter}")?,
+        &["groups: group hits: ", of_type, "set its `crdt.type` to PNCounter"],
+    )?;
+    let of_id = format!("`id` is {id}, but the data folder holds it as ");
+    ends_saying(
+        group(&format!("id: {id}, crdt: {{type: PNCounter}}"))?,
+        &["groups: group hits: ", of_id.as_str(), "leave its `id` out"],
+    )?;
+    let agent = group("crdt: {type: PNCounter}")?.start()?;
+    let shown = read(&mut agent.client(), HITS).ok_or("it is there")?;
+    assert_eq!(shown["value"], 1, "nothing was lost by asking for another group");
+    Ok(())
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_used_is_named_with_the_mend() -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let spec = AgentSpec::new("a", folder.path(), groups([("hits", "PNCounter")]))?;
+    fs::write(spec.data(), "a file")?;
+    let named = format!("dataDir: {}: cannot", spec.data().display());
+    ends_saying(spec.clone(), &[named.as_str()])?;
+    fs::remove_file(spec.data())?;
+
+    let mut agent = spec.clone().start()?;
+    increment(&mut agent.client())?;
+    agent.kill();
+    for file in fs::read_dir(spec.data().join("db"))? {
+        let path = file?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("MANIFEST")) {
+            fs::write(path, "not what was written")?;
+        }
+    }
+    let named = format!("dataDir: {}: the store is damaged", spec.data().display());
+    ends_saying(spec, &[named.as_str(), "move the data folder away", "snapshot restore"])
+}
+
 /// Starts an agent that has to end by itself, with a message of these words.
 fn ends_saying(spec: AgentSpec, words: &[&str]) -> Result<(), Failure> {
     let mut agent = spec.spawn()?;

@@ -44,7 +44,7 @@ pub(crate) fn list(api: &AppApi, parts: &Parts) -> Answer<Response> {
         write_group(&mut json, &group, &status);
         json.name("members");
         // This replica is one.
-        json.number(status.members.len() + 1);
+        json.number(current(&status).count() + 1);
         json.close(b'}');
     }
     json.close(b']');
@@ -134,6 +134,8 @@ pub(crate) fn write_member(json: &mut JsonBuffer, member: &MemberStatus) {
     json.bool(member.connected);
     json.name("direct");
     json.bool(member.direct);
+    json.name("former");
+    json.bool(member.former);
     json.name("lag");
     json.number(member.lag_deltas);
     if let Some(ms) = member.heard_ms_ago {
@@ -158,9 +160,14 @@ pub(crate) fn write_vector(json: &mut JsonBuffer, vector: &VersionVector) {
     json.close(b'}');
 }
 
+/// The members that are not what another one of their name was before.
+fn current(status: &GroupStatus) -> impl Iterator<Item = &MemberStatus> {
+    status.members.iter().filter(|member| !member.former)
+}
+
 /// Writes that are here and that the member furthest behind has not reported.
 fn lag(status: &GroupStatus) -> u64 {
-    status.members.iter().map(|member| member.lag_deltas).max().unwrap_or(0)
+    current(status).map(|member| member.lag_deltas).max().unwrap_or(0)
 }
 
 fn expect_get(parts: &Parts) -> Answer<()> {

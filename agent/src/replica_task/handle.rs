@@ -68,6 +68,8 @@ pub struct MemberStatus {
     pub connected: bool,
     /// Whether it ever had a link here; else others tell of it.
     pub direct: bool,
+    /// Whether another one has its name now: it lost its disk, most likely.
+    pub former: bool,
     /// Writes that are here and that it has not reported to have.
     pub lag_deltas: u64,
     /// How long ago it was heard, in milliseconds; `None`: never.
@@ -141,6 +143,28 @@ impl SyncOutcome {
             Self::Unreachable => "unreachable",
         }
     }
+}
+
+/// How the hand-over before the end went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandedOver {
+    /// Of each group that has peers, one has everything on disk.
+    Everything,
+    /// Not of these, when the wait was over.
+    Not(Vec<NotHandedOver>),
+    /// The store had failed: nothing could be handed over.
+    StoreFailed,
+}
+
+/// A group that no peer has everything of on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotHandedOver {
+    /// The group.
+    pub group: Arc<str>,
+    /// The linked peers, and how many writes each has not reported to have on disk.
+    pub peers: Vec<(String, u64)>,
+    /// Writes that no other member at all has reported to have on disk.
+    pub only_here: u64,
 }
 
 pub(crate) type Ticket<T> = oneshot::Sender<T>;

@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coppice_crdt::VersionVector;
-use coppice_replication::Counters;
+use coppice_replication::{Counters, MemberView};
 use prometheus::core::Collector;
 use prometheus::{
     GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
 };
 
+use super::former::former;
 use crate::engine::GroupFigures;
 
 /// The writer's metrics; clones share them.
@@ -47,6 +48,60 @@ struct Behind {
     /// What was here.
     target: VersionVector,
     since_ms: u64,
+}
+
+/// The members of a group as people count them: one peer by name.
+struct Members<'a> {
+    /// Those that had a link here. Of two that are both linked under one name the
+    /// one that lacks more is shown.
+    by_name: BTreeMap<&'a str, &'a MemberView>,
+    connected: u64,
+    disconnected: u64,
+    indirect: u64,
+    former: u64,
+}
+
+impl<'a> Members<'a> {
+    const STATES: [&'static str; 4] = ["connected", "disconnected", "indirect", "former"];
+
+    fn of(members: &'a [MemberView], own: &str) -> Self {
+        let gone = former(members, own);
+        let mut of = Self {
+            by_name: BTreeMap::new(),
+            connected: 0,
+            disconnected: 0,
+            indirect: 0,
+            former: 0,
+        };
+        for view in members {
+            if gone.contains(&view.opening) {
+                of.former += 1;
+                continue;
+            }
+            if !view.member.said_hello {
+                of.indirect += 1;
+                continue;
+            }
+            let linked = view.member.link.is_some();
+            of.connected += u64::from(linked);
+            of.disconnected += u64::from(!linked);
+            let shown = of.by_name.entry(&*view.member.name).or_insert(view);
+            if shown.lag_deltas < view.lag_deltas {
+                *shown = view;
+            }
+        }
+        of
+    }
+
+    fn counts(&self) -> [(&'static str, u64); 4] {
+        let [connected, disconnected, indirect, former] = Self::STATES;
+        [
+            (connected, self.connected),
+            (disconnected, self.disconnected),
+            (indirect, self.indirect),
+            (former, self.former),
+        ]
+    }
 }
 
 impl WriterMetrics {
@@ -146,23 +201,22 @@ impl WriterMetrics {
         self.commit_operations.observe(operations as f64);
     }
 
-    /// Shows a group's figures, at `now_ms` of the steady clock.
-    pub(super) fn publish(&self, group: &str, figures: &GroupFigures, now_ms: u64) {
+    /// Shows the figures of a group of the replica `own`, at `now_ms` of the steady
+    /// clock.
+    pub(super) fn publish(&self, (group, own): (&str, &str), figures: &GroupFigures, now_ms: u64) {
         let gauge = |gauges: &IntGaugeVec, labels: &[&str], value: u64| {
             gauges.with_label_values(labels).set(i64::try_from(value).unwrap_or(i64::MAX));
         };
         gauge(&self.objects, &[group], figures.totals.objects);
         gauge(&self.actors, &[group, "listed"], figures.actors as u64);
         gauge(&self.log_bytes, &[group], figures.log_bytes);
-        let linked = figures.members.iter().filter(|view| view.member.link.is_some()).count();
-        let direct = figures.members.iter().filter(|view| view.member.said_hello);
-        let met = direct.clone().count();
-        gauge(&self.peers, &[group, "connected"], linked as u64);
-        gauge(&self.peers, &[group, "disconnected"], (met - linked) as u64);
-        gauge(&self.peers, &[group, "indirect"], (figures.members.len() - met) as u64);
-        self.keep_peers(group, &direct.clone().map(|view| &*view.member.name).collect());
-        for view in direct {
-            let labels = [group, &*view.member.name];
+        let members = Members::of(&figures.members, own);
+        for (state, count) in members.counts() {
+            gauge(&self.peers, &[group, state], count);
+        }
+        self.keep_peers(group, &members.by_name.keys().copied().collect());
+        for (name, view) in &members.by_name {
+            let labels = [group, name];
             gauge(&self.lag_deltas, &labels, view.lag_deltas);
             self.lag(labels, (&figures.vector, &view.member.seen), now_ms);
             #[expect(clippy::cast_precision_loss, reason = "a skew of years is still exact enough")]
@@ -215,7 +269,7 @@ impl WriterMetrics {
         self.keep_peers(group, &BTreeSet::new());
         let alone: [(&IntGaugeVec, &[&str]); 3] =
             [(&self.objects, &[]), (&self.log_bytes, &[]), (&self.actors, &["listed"])];
-        let by_state = ["connected", "disconnected", "indirect"].map(|state| (&self.peers, state));
+        let by_state = Members::STATES.map(|state| (&self.peers, state));
         for (gauges, more) in alone {
             let _ = gauges.remove_label_values(&[&[group], more].concat());
         }
@@ -266,7 +320,9 @@ fn registered<M: Collector + Clone + 'static>(
 #[cfg(test)]
 mod tests {
     use coppice_crdt::ActorId;
+    use coppice_replication::Totals;
 
+    use super::super::former::tests::member;
     use super::*;
 
     const ANN: ActorId = ActorId::from_bytes([1; 16]);
@@ -289,6 +345,30 @@ mod tests {
         assert!(lag(2_000, 995, 10_000) < 0.2);
         assert!(lag(3_000, 995, 70_000) > 59.0, "it has taken nothing for a minute");
         assert!(lag(3_000, 3_000, 70_050) < f64::EPSILON, "it has everything");
+    }
+
+    #[test]
+    fn the_old_opening_of_an_agent_that_lost_its_disk_is_not_its_lag() {
+        let registry = Registry::new();
+        let metrics = WriterMetrics::register(&registry).unwrap();
+        let figures = |members| GroupFigures {
+            vector: upto(9),
+            bootstrapping: false,
+            started: true,
+            totals: Totals::default(),
+            log_bytes: 0,
+            actors: 1,
+            members,
+            counters: Counters::default(),
+            digest: 0,
+        };
+        let (old, new) = (member(("b", 1), false, 5, 9), member(("b", 2), true, 9, 2));
+        for members in [vec![old.clone(), new.clone()], vec![new, old]] {
+            metrics.publish(("g", "a"), &figures(members), 10);
+            assert_eq!(metrics.lag_deltas.with_label_values(&["g", "b"]).get(), 2);
+            let peers = |state| metrics.peers.with_label_values(&["g", state]).get();
+            assert_eq!(Members::STATES.map(peers), [1, 0, 0, 1], "connected, and a former one");
+        }
     }
 
     #[test]

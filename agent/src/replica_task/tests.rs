@@ -1,10 +1,8 @@
 //! The writer over a store that fails.
 
-use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use coppice_crdt::{CrdtType, Operation};
 use coppice_replication::{FRAME_BYTES, ReplicaSettings, WriteLimits};
 use prometheus::Registry;
@@ -12,99 +10,47 @@ use prometheus::Registry;
 use super::*;
 use crate::clock::SystemClock;
 use crate::engine::{GroupDurability, GroupSettings};
-use crate::store::memory::{MemoryCursor, MemoryReader, MemoryStore};
-use crate::store::{Batch, Durability, Item, KeyRange, Limit, Page, Read, StoreError, Table};
-
-/// A store in memory whose next commits fail, so many of them.
-#[derive(Default)]
-struct Failing {
-    inner: MemoryStore,
-    commits: Arc<AtomicU32>,
-}
-
-impl Read for Failing {
-    type Cursor<'a> = MemoryCursor;
-
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        self.inner.get(table, key)
-    }
-
-    fn get_many(&self, keys: &[(Table, &[u8])]) -> Result<Vec<Option<Bytes>>, StoreError> {
-        self.inner.get_many(keys)
-    }
-
-    fn scan(&self, table: Table, range: KeyRange<'_>, limit: Limit) -> Result<Page, StoreError> {
-        self.inner.scan(table, range, limit)
-    }
-
-    fn first_in(&self, table: Table, range: KeyRange<'_>) -> Result<Option<Item>, StoreError> {
-        self.inner.first_in(table, range)
-    }
-
-    fn last_in(&self, table: Table, range: KeyRange<'_>) -> Result<Option<Item>, StoreError> {
-        self.inner.last_in(table, range)
-    }
-
-    fn cursor(&self, table: Table, range: KeyRange<'_>) -> Result<MemoryCursor, StoreError> {
-        self.inner.cursor(table, range)
-    }
-}
-
-impl Store for Failing {
-    type Reader = MemoryReader;
-
-    fn commit(&mut self, batch: &Batch, durability: Durability) -> Result<(), StoreError> {
-        let fails = |left: u32| left.checked_sub(1);
-        if self.commits.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails).is_ok() {
-            return Err(StoreError::DiskFull(io::ErrorKind::StorageFull.into()));
-        }
-        self.inner.commit(batch, durability)
-    }
-
-    fn sync(&mut self) -> Result<(), StoreError> {
-        self.inner.sync()
-    }
-
-    fn reader(&self) -> MemoryReader {
-        self.inner.reader()
-    }
-
-    fn reopen(&mut self) -> Result<(), StoreError> {
-        self.inner.reopen()
-    }
-
-    fn close(self) -> Result<(), StoreError> {
-        self.inner.close()
-    }
-}
+use crate::store::failing::Failing;
 
 /// A writer of one counter group, and how many of its next commits fail.
 async fn writer() -> (WriterHandle, GroupHandle, Arc<AtomicU32>) {
     let store = Failing::default();
     let commits = Arc::clone(&store.commits);
+    let (writer, group) = started(store, &Registry::new()).await;
+    (writer, group, commits)
+}
+
+/// A writer of one counter group that expects no peers.
+async fn started(store: Failing, registry: &Registry) -> (WriterHandle, GroupHandle) {
     let start = WriterStart {
         store,
         name: "a".into(),
         clock: Arc::new(SystemClock::new()),
-        metrics: WriterMetrics::register(&Registry::new()).unwrap(),
+        metrics: WriterMetrics::register(registry).unwrap(),
         random: rand::random::<[u8; 32]>,
     };
     let writer = super::start(start).unwrap();
+    let (_, group) = writer.serve(spec()).await.unwrap();
+    (writer, group)
+}
+
+fn spec() -> GroupSpec {
+    let (name, id, crdt_type) = ("hits".into(), [1; 16], CrdtType::PNCounter);
+    GroupSpec { name, id, crdt_type, settings: settings(false) }
+}
+
+fn settings(expects_peers: bool) -> GroupSettings {
     let replica = ReplicaSettings {
         eager: true,
         interval_ms: 5_000,
         log_bytes: 1 << 20,
         log_age_ms: 3_600_000,
         startup_wait_ms: 0,
-        expects_peers: false,
+        expects_peers,
         frame_bytes: FRAME_BYTES,
     };
     let limits = WriteLimits { objects: 100, elements: 100, value_bytes: 100 };
-    let settings = GroupSettings { replica, limits, durability: GroupDurability::None };
-    let (name, id, crdt_type) = ("hits".into(), [1; 16], CrdtType::PNCounter);
-    let spec = GroupSpec { name, id, crdt_type, settings };
-    let (_, group) = writer.serve(spec).await.unwrap();
-    (writer, group, commits)
+    GroupSettings { replica, limits, durability: GroupDurability::None }
 }
 
 async fn increment(group: &GroupHandle) -> Result<WriteAnswer, SubmitError> {
@@ -147,4 +93,45 @@ async fn an_agent_whose_store_has_failed_can_be_stopped() {
     assert!(matches!(refused, SubmitError::WriterStopped), "{refused}");
     writer.stop().await;
     writer.ended().await;
+}
+
+#[tokio::test]
+async fn only_operations_that_were_carried_out_are_counted() {
+    let registry = Registry::new();
+    let (writer, group) = started(Failing::default(), &registry).await;
+    increment(&group).await.unwrap();
+    let refused = vec![
+        ("k".into(), Operation::Increment { by: 1 }),
+        ("k".into(), Operation::Increment { by: 1 << 63 }),
+    ];
+    let batch = WriteRequest { operations: refused, precondition: None, allow_incomplete: true };
+    group.write(batch).await.unwrap_err();
+    increment(&group).await.unwrap();
+    writer.stop().await; // It counts after it has answered.
+
+    let families = registry.gather();
+    let named = families.iter().find(|family| family.name() == "coppice_commit_operations");
+    let histogram = named.unwrap().get_metric()[0].get_histogram().clone();
+    assert!((histogram.get_sample_sum() - 2.0).abs() < f64::EPSILON, "{histogram:?}");
+    assert_eq!(histogram.get_sample_count(), 2, "a commit of nothing but refusals is none");
+}
+
+#[tokio::test]
+async fn a_hand_over_says_what_is_left() {
+    let (writer, group, commits) = writer().await;
+    increment(&group).await.unwrap();
+    assert_eq!(writer.hand_over().await, HandedOver::Everything, "it has no peers at all");
+    commits.store(u32::MAX, Ordering::SeqCst);
+    increment(&group).await.unwrap_err();
+    assert_eq!(writer.hand_over().await, HandedOver::StoreFailed);
+    writer.stop().await;
+
+    let (writer, group) = started(Failing::default(), &Registry::new()).await;
+    let spec = GroupSpec { settings: settings(true), ..spec() };
+    writer.serve(spec).await.unwrap();
+    assert_eq!(writer.hand_over().await, HandedOver::Everything, "there is nothing yet");
+    increment(&group).await.unwrap();
+    let left = NotHandedOver { group: "hits".into(), peers: Vec::new(), only_here: 1 };
+    assert_eq!(writer.hand_over().await, HandedOver::Not(vec![left]));
+    writer.stop().await;
 }

@@ -26,7 +26,7 @@ use tracing::{error, info};
 
 use super::handle::{GroupRequest, Ticket};
 use super::metrics::WriterMetrics;
-use super::{GroupStatus, SubmitError, WriteAnswer};
+use super::{GroupStatus, HandedOver, SubmitError, WriteAnswer};
 use crate::clock::Clock;
 use crate::engine::{Effect, Engine, EngineError, GroupSettings};
 use crate::peer::LinkEvent;
@@ -65,7 +65,7 @@ pub(crate) enum Control {
     /// Stop serving a group; its data stays.
     Drop(Slot),
     /// Say when a linked peer has everything on disk.
-    HandOver(oneshot::Sender<()>),
+    HandOver(oneshot::Sender<HandedOver>),
     /// Put everything on disk, close the store and end.
     Stop(oneshot::Sender<()>),
 }

@@ -90,3 +90,37 @@ fn every_metric_is_shown_with_its_labels_and_documented() -> Result<(), Failure>
     assert_eq!(documented()?, ours, "the README's table lists what there is");
     Ok(())
 }
+
+#[test]
+fn an_agent_that_lost_its_disk_is_one_peer() -> Result<(), Failure> {
+    let mut trio = Trio::start("groups: [{name: hits, crdt: {type: PNCounter}}]\n")?;
+    let [a, b, _] = &mut trio.agents[..] else { return Err("there are three".into()) };
+    assert_eq!(increment(a, HITS)?, 200);
+    b.kill();
+    std::fs::remove_dir_all(b.spec().data())?;
+    b.restart()?;
+    let name = b.spec().name.clone();
+    assert_eq!(increment(a, HITS)?, 200);
+
+    let lag = format!("coppice_peer_lag_deltas{{group=\"hits\",peer=\"{name}\"}} 0\n");
+    let former = "coppice_peers{group=\"hits\",state=\"former\"} 1\n";
+    let mut text = String::new();
+    let settled = eventually(LIMIT, || {
+        text = metrics_of(a).ok()?;
+        (text.contains(&lag) && text.contains(former)).then_some(())
+    });
+    settled.ok_or_else(|| format!("no {lag} or {former} in {text}"))?;
+
+    let members = a.client().get("/v1/groups/hits/members")?.json();
+    let items = members["items"].as_array().ok_or("members")?;
+    let of_name: Vec<_> = items.iter().filter(|item| item["name"] == *name).collect();
+    let former = of_name.iter().filter(|item| item["former"] == true).count();
+    assert_eq!((of_name.len(), former), (2, 1), "{members}");
+    let groups = a.client().get("/v1/groups")?.json();
+    assert_eq!(groups["items"][0]["members"], 3, "{groups}");
+    assert_eq!(groups["items"][0]["lag"], 0, "{groups}");
+    let synced = a.client().send("POST", "/v1/groups/hits/sync", None)?.json();
+    let peers = synced["peers"].as_array().ok_or("peers")?;
+    assert_eq!(peers.len(), 2, "who lost its disk is not unreachable: {synced}");
+    Ok(())
+}

@@ -9,7 +9,7 @@ use coppice_tests::eventually::eventually;
 use coppice_tests::trio::{Failure, with_configuration, write_configuration};
 use serde_json::{Value, json};
 
-use super::{HITS, LIMIT, increment, value, wait_for};
+use super::{HITS, LIMIT, increment, metrics_of, value, wait_for};
 
 /// What the design allows, from the signal to the end.
 const STOP: Duration = Duration::from_secs(5);
@@ -75,6 +75,30 @@ fn until_the_end_reads_are_answered_and_writes_refused() -> Result<(), Failure> 
     ended.ok_or("it did not end")??;
     assert!(reads > 10, "{reads} reads in the two seconds of a hand-over");
     ends_well(&mut a)?;
+    let log = a.log_tail();
+    let words = ["WARN", "not handed over", "group=hits", "only_here=1", "b lacks 1"];
+    assert!(log.lines().any(|line| words.iter().all(|word| line.contains(word))), "{log}");
     b.signal("CONT")?;
+    Ok(())
+}
+
+#[test]
+fn writes_that_are_on_one_disk_only_are_told_at_the_end() -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let [mut a, mut b] = pair(folder.path(), "sync: {interval: 1s}")?;
+    assert_eq!(increment(&a, HITS)?, 200);
+    wait_for(&b, HITS, 1)?;
+    b.kill();
+    for _ in 0..3 {
+        assert_eq!(increment(&a, HITS)?, 200);
+    }
+    let alone = "coppice_peers{group=\"hits\",state=\"connected\"} 0\n";
+    let seen = || metrics_of(&a).is_ok_and(|text| text.contains(alone));
+    eventually(LIMIT, || seen().then_some(())).ok_or("b is gone")?;
+    a.signal("TERM")?;
+    ends_well(&mut a)?;
+    let log = a.log_tail();
+    let words = ["WARN", "no peer is connected", "group=hits"];
+    assert!(log.lines().any(|line| words.iter().all(|word| line.contains(word))), "{log}");
     Ok(())
 }

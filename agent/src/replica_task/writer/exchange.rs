@@ -1,6 +1,7 @@
 //! What waits for peers: `sync`, and the hand-over before the end.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use coppice_crdt::{ActorId, VersionVector};
@@ -11,8 +12,9 @@ use tokio::time::Instant;
 use super::links::Links;
 use super::{Answer, Writer};
 use crate::engine::{Engine, GroupFigures};
+use crate::replica_task::former::former;
 use crate::replica_task::handle::Ticket;
-use crate::replica_task::{SubmitError, SyncOutcome, SyncResult};
+use crate::replica_task::{HandedOver, NotHandedOver, SubmitError, SyncOutcome, SyncResult};
 use crate::store::Store;
 use crate::store::keys::Slot;
 
@@ -37,7 +39,7 @@ pub(super) struct PendingSync {
 /// A hand-over under way: when it is given up, and who waits for it.
 pub(super) struct HandOver {
     until: Instant,
-    done: oneshot::Sender<()>,
+    done: oneshot::Sender<HandedOver>,
 }
 
 impl PendingSync {
@@ -67,9 +69,12 @@ impl PendingSync {
         }
     }
 
-    fn results(&self, figures: &GroupFigures, links: &Links) -> Vec<SyncResult> {
-        // Who is only told of has no link to exchange on.
+    fn results(&self, figures: &GroupFigures, (links, own): (&Links, &str)) -> Vec<SyncResult> {
+        let former = former(&figures.members, own);
+        // Who is only told of has no link to exchange on; who lost its disk is here
+        // under the same name.
         let met = figures.members.iter().filter(|view| view.member.said_hello);
+        let met = met.filter(|view| !former.contains(&view.opening));
         met.map(|view| self.result(view, &figures.vector, links)).collect()
     }
 }
@@ -108,7 +113,7 @@ impl<S: Store> Writer<S> {
                 let _ = sync.ticket.send(Err(SubmitError::GroupGone));
                 continue;
             };
-            let results = sync.results(&figures, &self.links);
+            let results = sync.results(&figures, (&self.links, &self.name));
             let waits = results.iter().any(|result| result.outcome == SyncOutcome::TimedOut);
             if waits && Instant::now() < sync.until {
                 self.syncs.push(sync);
@@ -121,7 +126,7 @@ impl<S: Store> Writer<S> {
     pub(super) fn begin_hand_over(
         &mut self,
         engine: &mut Engine<S, Answer>,
-        done: oneshot::Sender<()>,
+        done: oneshot::Sender<HandedOver>,
     ) {
         for slot in engine.slots().collect::<Vec<_>>() {
             engine.sync_now(slot);
@@ -132,35 +137,64 @@ impl<S: Store> Writer<S> {
     /// Says so once one linked peer has everything on disk, or the wait is over.
     pub(super) fn finish_hand_over(&mut self, engine: &Engine<S, Answer>) {
         let Some(HandOver { until, .. }) = &self.handing_over else { return };
-        if Instant::now() < *until && !self.is_handed_over(engine) {
+        let left = self.not_handed_over(engine);
+        // A peer that is not connected is not waited for.
+        let is_hopeless = left.iter().all(|group| group.peers.is_empty());
+        if Instant::now() < *until && !is_hopeless {
             return;
         }
-        self.end_hand_over();
+        self.end_hand_over(if left.is_empty() {
+            HandedOver::Everything
+        } else {
+            HandedOver::Not(left)
+        });
     }
 
-    fn end_hand_over(&mut self) {
+    fn end_hand_over(&mut self, how: HandedOver) {
         if let Some(HandOver { done, .. }) = self.handing_over.take() {
-            let _ = done.send(());
+            let _ = done.send(how);
         }
     }
 
     /// The store failed: nobody waits for what may never come.
     pub(super) fn abandon_exchanges(&mut self) {
-        self.end_hand_over();
+        self.end_hand_over(HandedOver::StoreFailed);
         for sync in self.syncs.drain(..) {
             let _ = sync.ticket.send(Err(SubmitError::WriterStopped));
         }
     }
 
-    fn is_handed_over(&self, engine: &Engine<S, Answer>) -> bool {
+    fn not_handed_over(&self, engine: &Engine<S, Answer>) -> Vec<NotHandedOver> {
         let now = self.now();
-        engine.slots().all(|slot| {
-            engine.figures(slot, now).is_none_or(|figures| {
-                let mut linked =
-                    figures.members.iter().filter(|view| view.member.link.is_some()).peekable();
-                linked.peek().is_none()
-                    || linked.any(|view| figures.vector.is_covered_by(&view.member.durable))
-            })
-        })
+        let left = self.served.iter().filter_map(|(&slot, served)| {
+            let figures = engine.figures(slot, now)?;
+            let expects_peers = served.spec.settings.replica.expects_peers;
+            let (peers, only_here) = left_to_hand_over(&figures, expects_peers)?;
+            Some(NotHandedOver { group: Arc::clone(&served.spec.name), peers, only_here })
+        });
+        left.collect()
     }
+}
+
+/// What each linked peer lacks on disk, and how many writes no member has there;
+/// `None` if there is nothing left to hand over, or nobody to hand over to.
+fn left_to_hand_over(
+    figures: &GroupFigures,
+    expects_peers: bool,
+) -> Option<(Vec<(String, u64)>, u64)> {
+    let lacks = |view: &MemberView| figures.vector.count_beyond(&view.member.durable);
+    let linked = figures.members.iter().filter(|view| view.member.link.is_some());
+    let peers: Vec<_> = linked.map(|view| (view.member.name.to_string(), lacks(view))).collect();
+    let mut elsewhere = VersionVector::new();
+    for view in &figures.members {
+        elsewhere.join(&view.member.durable);
+    }
+    let only_here = figures.vector.count_beyond(&elsewhere);
+    let is_done = if peers.is_empty() {
+        // An agent that has no peers at all has handed over to nobody all along.
+        only_here == 0 || (figures.members.is_empty() && !expects_peers)
+    } else {
+        peers.iter().any(|(_, lacks)| *lacks == 0)
+    };
+    (!is_done).then_some((peers, only_here))
 }

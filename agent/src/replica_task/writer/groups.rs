@@ -9,6 +9,7 @@ use super::links::Links;
 use super::{Answer, GroupSpec, ServeAnswer, Served, Writer};
 use crate::engine::Engine;
 use crate::peer::CloseReason;
+use crate::replica_task::former::former;
 use crate::replica_task::{GroupStatus, MemberStatus};
 use crate::store::Store;
 use crate::store::keys::Slot;
@@ -28,7 +29,7 @@ impl<S: Store> Writer<S> {
         }
         let slot = engine
             .add_group((&spec.name, spec.id, spec.crdt_type), spec.settings, now)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| error.with_mend())?;
         let status = status_of(engine, slot, &spec, &self.links, now)
             .ok_or_else(|| "the group vanished while it was opened".to_owned())?;
         let (status, watched) = watch::channel(Arc::new(status));
@@ -42,7 +43,7 @@ impl<S: Store> Writer<S> {
                 served.status.send_replace(Arc::new(status));
             }
             if let Some(figures) = engine.figures(slot, now) {
-                self.metrics.publish(&served.spec.name, &figures, now.steady_ms);
+                self.metrics.publish((&served.spec.name, &self.name), &figures, now.steady_ms);
             }
         }
     }
@@ -65,12 +66,14 @@ fn status_of<S: Store>(
     now: Now,
 ) -> Option<GroupStatus> {
     let figures = engine.figures(slot, now)?;
+    let former = former(&figures.members, &engine.opening().name);
     let members = figures.members.into_iter().map(|view| MemberStatus {
         name: view.member.name.to_string(),
         opening: view.opening.to_string(),
         address: view.member.link.and_then(|link| links.get(&link)).map(|link| link.remote.clone()),
         connected: view.member.link.is_some(),
         direct: view.member.said_hello,
+        former: former.contains(&view.opening),
         lag_deltas: view.lag_deltas,
         heard_ms_ago: Some(view.member.silent_ms(now.steady_ms)),
         acknowledged: view.member.seen,

@@ -13,8 +13,8 @@ use tracing::warn;
 use super::{Answer, Control, Writer};
 use crate::engine::{Engine, EngineError, OpenError, Opening};
 use crate::peer::{CloseReason, LinkEvent};
-use crate::replica_task::SubmitError;
 use crate::replica_task::handle::GroupRequest;
+use crate::replica_task::{HandedOver, SubmitError};
 use crate::store::Store;
 
 /// The waits between two attempts to open a failed store.
@@ -56,7 +56,7 @@ impl<S: Store> Writer<S> {
             match self.open_again(store) {
                 Ok(engine) => return Some(engine),
                 Err((error, back)) => {
-                    warn!(%error, "the groups cannot be opened yet");
+                    warn!(error = error.with_mend(), "the groups cannot be opened yet");
                     full = matches!(&error, OpenError::Store(error) if error.is_disk_full());
                     store = back;
                 }
@@ -100,7 +100,7 @@ impl<S: Store> Writer<S> {
                         self.served.remove(&slot);
                     }
                     Some(Control::HandOver(done)) => {
-                        let _ = done.send(());
+                        let _ = done.send(HandedOver::StoreFailed);
                     }
                     None => return true,
                 },
