@@ -275,9 +275,10 @@ impl Front {
     /// limit: a disk may never answer. Whether the store is closed.
     async fn stop(&self, writer: &WriterHandle, supervisor: Supervisor) -> bool {
         info!("stopping: handing over to a peer");
-        match timeout(HAND_OVER, writer.hand_over()).await {
-            Ok(how) => tell_hand_over(&how),
-            Err(_) => warn!("nothing was handed over to a peer: the store does not answer"),
+        if let Ok(how) = timeout(HAND_OVER, writer.hand_over()).await {
+            tell_hand_over(&how);
+        } else {
+            warn!("nothing was handed over to a peer: the store does not answer");
         }
         let until = Instant::now() + STOP;
         // The last snapshot has all writes, and needs the store open.

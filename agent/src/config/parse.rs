@@ -178,7 +178,6 @@ fn depends_on(path: &str, gone: &BTreeSet<String>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::args::Overrides;
     use crate::config::resolve;
 

@@ -72,13 +72,12 @@ impl<S: Store, T> Engine<S, T> {
             return Err(OtherGroup { name, stored, configured, objects }.into());
         }
         let mut batch = Batch::new();
-        let slot = match slot {
-            Some(slot) => slot,
-            None => {
-                let slot = self.free_slot()?;
-                batch.put(Table::Meta, &keys::group(&configured.id), &slot.to_be_bytes());
-                slot
-            }
+        let slot = if let Some(slot) = slot {
+            slot
+        } else {
+            let slot = self.free_slot()?;
+            batch.put(Table::Meta, &keys::group(&configured.id), &slot.to_be_bytes());
+            slot
         };
         for (key, named) in self.meta(keys::NAMES)? {
             // The group had another name before.

@@ -32,12 +32,12 @@ async fn end_over(store: Failing) -> Result<(), RunError> {
 /// Time is skipped wherever nothing but time is waited for, so the limits cost none.
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_does_not_answer_does_not_hold_up_the_end() {
-    let (answer, hangs) = mpsc::channel();
+    let (answer, hangs) = mpsc::sync_channel(0);
     let began = Instant::now();
     let ended = end_over(Failing::hanging(hangs)).await;
     let text = ended.unwrap_err().to_string();
     assert!(text.starts_with("dataDir: ./data: the store was not closed within 5 s"), "{text}");
-    let took = began.elapsed() - Duration::from_mins(1);
-    assert!(took <= HAND_OVER + STOP + CLOSE, "{took:?}");
+    let most = Duration::from_mins(1) + HAND_OVER + STOP + CLOSE;
+    assert!(began.elapsed() <= most, "{:?}", began.elapsed());
     drop(answer);
 }
