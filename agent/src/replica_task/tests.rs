@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use coppice_crdt::{CrdtType, Operation};
-use coppice_replication::{FRAME_BYTES, ReplicaSettings, WriteLimits};
+use coppice_replication::{FRAME_BYTES, RemovalPace, ReplicaSettings, WriteLimits};
 use prometheus::Registry;
 
 use super::*;
@@ -48,6 +48,7 @@ fn settings(expects_peers: bool) -> GroupSettings {
         startup_wait_ms: 0,
         expects_peers,
         frame_bytes: FRAME_BYTES,
+        removals: RemovalPace::default(),
     };
     let limits = WriteLimits { objects: 100, elements: 100, value_bytes: 100 };
     GroupSettings { replica, limits, durability: GroupDurability::None }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use coppice_api::{AgentConfig, Durability, Group};
 use coppice_crdt::EtagKey;
-use coppice_replication::{FRAME_BYTES, ReplicaSettings, WriteLimits};
+use coppice_replication::{FRAME_BYTES, RemovalPace, ReplicaSettings, WriteLimits};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -155,6 +155,7 @@ fn settings(group: &Group, config: &AgentConfig) -> GroupSettings {
             startup_wait_ms: ms(config.startup_wait),
             expects_peers: !config.discovery.static_peers.peers.is_empty(),
             frame_bytes: FRAME_BYTES,
+            removals: RemovalPace::default(),
         },
         limits: WriteLimits {
             objects: group.limits.objects,

@@ -66,5 +66,5 @@ pub use operation::{
     parse_ttl,
 };
 pub use reach::Reach;
-pub use removal::{MAX_CELLS_PER_UNIT, RemovalExtent, removal_extent, taking, with_existence};
+pub use removal::{RemovalExtent, RemovalLimits, removal_extent, taking, with_existence};
 pub use version_vector::VersionVector;

@@ -17,7 +17,7 @@
 
 use crate::{
     CrdtType, Dot, Element, Entries, EntryDelta, EntryRange, HybridTimestamp, ObjectDelta, Part,
-    Version, VersionVector,
+    RemovalLimits, Version, VersionVector,
 };
 
 mod parse;
@@ -113,6 +113,8 @@ pub struct OperationContext<'a> {
     /// Whether it costs much to look through the object, however little of it is
     /// live: what earlier removals took still stands between.
     pub is_littered: bool,
+    /// How much a removal does at once.
+    pub removals: RemovalLimits,
 }
 
 /// An operation carried out.

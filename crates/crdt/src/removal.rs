@@ -1,7 +1,7 @@
 //! Removal of what was seen: of a whole object, a field, everything in a set.
 //!
 //! A removal takes the dots it saw and no others. Up to
-//! [`MAX_NAMED_ENTRIES`] entries it names them. Above that it says "everything in
+//! [`RemovalLimits::named_entries`] entries it names them. Above that it says "everything in
 //! this range of entries that this context covers", which stays small however
 //! much it takes, and is sound because its receiver holds all that the context
 //! covers. Counter cells cannot be taken so: only the amounts seen tell what of a
@@ -20,15 +20,25 @@ use crate::{
     Header, ObjectDelta, Operation, RangeRemoval, Refusal, lww_register,
 };
 
-/// Up to how many live entries a removal names one by one.
-const MAX_NAMED_ENTRIES: u64 = 64;
+/// How much a removal does at once. It matters to who makes one only: whoever
+/// receives it takes it as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemovalLimits {
+    /// Up to how many live entries it names one by one; 64 unless set otherwise.
+    pub named_entries: u64,
+    /// The most counter cells that one unit takes, for each needs its floor;
+    /// 10,000 unless set otherwise.
+    pub cells: u64,
+    /// The most entries it looks at, live ones and dead cells between them; 16,384
+    /// unless set otherwise.
+    pub scanned_entries: u64,
+}
 
-/// The most counter cells that one unit takes, for each needs its floor.
-pub const MAX_CELLS_PER_UNIT: usize = 10_000;
-
-/// The most entries a removal looks at at once: live ones, and dead cells
-/// between them.
-const MAX_SCANNED: u64 = 16_384;
+impl Default for RemovalLimits {
+    fn default() -> Self {
+        Self { named_entries: 64, cells: 10_000, scanned_entries: 16_384 }
+    }
+}
 
 /// Entries read at a time.
 const PAGE: usize = 1024;
@@ -73,12 +83,12 @@ impl Live {
         Self { entries: totals.entries, cells: totals.cells, dead: 0 }
     }
 
-    const fn is_small(self) -> bool {
-        self.entries.saturating_sub(self.cells) <= MAX_NAMED_ENTRIES
+    const fn is_small(self, limits: RemovalLimits) -> bool {
+        self.entries.saturating_sub(self.cells) <= limits.named_entries
     }
 
-    const fn can_be_scanned(self) -> bool {
-        self.entries.saturating_add(self.dead) <= MAX_SCANNED
+    const fn can_be_scanned(self, limits: RemovalLimits) -> bool {
+        self.entries.saturating_add(self.dead) <= limits.scanned_entries
     }
 }
 
@@ -106,18 +116,19 @@ pub(crate) fn take_all<E: Entries + ?Sized>(
     live: Live,
     work: &Work<'_, E>,
 ) -> Step<(), E> {
-    let needs_steps = || Err(Stop::Refused(Refusal::NeedsSteps { cells: MAX_CELLS_PER_UNIT }));
-    if live.cells > MAX_CELLS_PER_UNIT as u64 {
+    let limits = work.context.removals;
+    let needs_steps = || Err(Stop::Refused(Refusal::NeedsSteps { cells: limits.cells }));
+    if live.cells > limits.cells {
         return needs_steps();
     }
     // Where parts of the object are judged by different contexts (a repair is
     // half-way through it) no one context tells what was seen.
-    let can_be_scanned = live.can_be_scanned() && !work.context.is_littered;
+    let can_be_scanned = live.can_be_scanned(limits) && !work.context.is_littered;
     let one_context = match work.context.seen {
         [(_, context)] => Some(context),
         _ => None,
     };
-    if (live.is_small() || one_context.is_none()) && can_be_scanned {
+    if (live.is_small(limits) || one_context.is_none()) && can_be_scanned {
         return take_named(delta, range, work, |_| true);
     }
     let Some(context) = one_context else { return needs_steps() };

@@ -3,8 +3,8 @@
 use coppice_crdt::testing::Object;
 use coppice_crdt::{
     ActorId, Amounts, Applied, CrdtType, Dot, EntryDelta, EntryKey, EntryRange, HybridTimestamp,
-    MAX_CELLS_PER_UNIT, ObjectDelta, Operation, OperationContext, Part, Raise, Refusal,
-    VersionVector, apply, removal_extent, with_existence,
+    ObjectDelta, Operation, OperationContext, Part, Raise, Refusal, RemovalLimits, VersionVector,
+    apply, removal_extent, with_existence,
 };
 
 const ACTOR: ActorId = ActorId::from_bytes([1; 16]);
@@ -71,19 +71,20 @@ fn remove(
         seen: &seen,
         value_bytes_limit: 100,
         is_littered,
+        removals: RemovalLimits::default(),
     };
     let Ok(applied) = apply(operation, crdt_type, object, &context);
     applied
 }
 
-const NEEDS_STEPS: Refusal = Refusal::NeedsSteps { cells: MAX_CELLS_PER_UNIT };
+const NEEDS_STEPS: Refusal = Refusal::NeedsSteps { cells: 10_000 };
 
 #[test]
 fn a_unit_takes_so_many_cells_and_no_more() {
     let remove = |cells| remove(&counter(cells), CrdtType::PNCounter, &Operation::Delete, false);
-    let taken = remove(MAX_CELLS_PER_UNIT).expect("that many fit");
-    assert_eq!(taken.delta.entries.len(), MAX_CELLS_PER_UNIT);
-    assert_eq!(remove(MAX_CELLS_PER_UNIT + 1), Err(NEEDS_STEPS));
+    let taken = remove(10_000).expect("that many fit");
+    assert_eq!(taken.delta.entries.len(), 10_000);
+    assert_eq!(remove(10_001), Err(NEEDS_STEPS));
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use coppice_crdt::testing::Object;
 use coppice_crdt::{
     ActorId, Amounts, Applied, CrdtType, Dot, EntryRange, HybridTimestamp, Json, Operation,
-    OperationContext, OperationError, Outcome, Refusal, RegisterWrite, VersionVector, apply,
-    parse_ttl, query,
+    OperationContext, OperationError, Outcome, Refusal, RegisterWrite, RemovalLimits,
+    VersionVector, apply, parse_ttl, query,
 };
 
 const LIMIT: u64 = 100;
@@ -40,6 +40,7 @@ impl Alone {
             seen: &seen,
             value_bytes_limit: LIMIT,
             is_littered: false,
+            removals: RemovalLimits::default(),
         };
         let Ok(applied) = apply(operation, self.crdt_type, &self.object, &context);
         let applied = applied?;

@@ -4,7 +4,7 @@ use coppice_crdt::query::{self, FieldValue, Page};
 use coppice_crdt::testing::Object;
 use coppice_crdt::{
     ActorId, Applied, CrdtType, Dot, Element, EntryRange, HybridTimestamp, Json, Operation,
-    OperationContext, RegisterWrite, VersionVector, apply,
+    OperationContext, RegisterWrite, RemovalLimits, VersionVector, apply,
 };
 
 const A: ActorId = ActorId::from_bytes([1; 16]);
@@ -26,6 +26,7 @@ fn run(actor: ActorId, object: &mut Object, crdt_type: CrdtType, operation: &Ope
         seen: &[(EntryRange::all(), context)],
         value_bytes_limit: 1_000,
         is_littered: false,
+        removals: RemovalLimits::default(),
     };
     let Ok(applied) = apply(operation, crdt_type, object, &context);
     let applied = applied.expect("tests send what is allowed");

@@ -37,5 +37,6 @@ pub use replica::{
 };
 pub use unit::{Cover, DamagedUnit, MAX_KEY_BYTES, MAX_UNIT_BYTES, ObjectKey, Unit, name_fits};
 pub use working_set::{
-    EntryPage, INLINE_BYTES, Missing, ObjectView, Read, Savepoint, WorkingSet, range_of,
+    EntryPage, INLINE_BYTES, Missing, ObjectView, Read, RemovalPace, Savepoint, WorkingSet,
+    range_of,
 };

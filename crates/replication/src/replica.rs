@@ -45,7 +45,7 @@ use crate::membership::Membership;
 use crate::message::PROTOCOL_VERSION;
 use crate::record::{HeadRecord, LogItem, LogRecord, RecordKey, RecordWrite, RepairRecord};
 use crate::unit::Unit;
-use crate::working_set::WorkingSet;
+use crate::working_set::{RemovalPace, WorkingSet};
 
 use links::{Link, Waiting};
 use repairing::Repairing;
@@ -75,6 +75,8 @@ pub struct ReplicaSettings {
     pub expects_peers: bool,
     /// A frame of deltas takes no further unit once it holds about so many bytes.
     pub frame_bytes: usize,
+    /// How large removals are carried out.
+    pub removals: RemovalPace,
 }
 
 impl ReplicaSettings {
@@ -105,6 +107,8 @@ pub struct Counters {
     pub trims: u64,
     /// Expired registers that this replica purged.
     pub purges: u64,
+    /// Ranges that a large removal hid and that were swept.
+    pub ranges_swept: u64,
 }
 
 /// The clocks an input comes with.
@@ -231,6 +235,7 @@ impl Replica {
     pub const fn set_settings(&mut self, settings: ReplicaSettings) {
         self.log.set_max_age(settings.log_age_ms);
         self.members.set_forget_ms(settings.forget_ms());
+        self.set.pace = settings.removals;
         self.settings = settings;
     }
 

@@ -24,8 +24,8 @@ use coppice_crdt::{
 };
 use indexmap::IndexMap;
 
-pub use hiding::EntryPage;
-pub(crate) use hiding::{Pace, behind};
+pub(crate) use hiding::behind;
+pub use hiding::{EntryPage, RemovalPace};
 use left::{LeftCount, Watch};
 pub use object::ObjectView;
 use object::{Slot, WorkingObject, deadline};
@@ -88,7 +88,7 @@ pub struct WorkingSet {
     touched_ranges: u64,
     counts: Vec<LeftCount>,
     watch: Option<Watch>,
-    pub(crate) pace: Pace,
+    pub(crate) pace: RemovalPace,
     newly_hidden: Vec<ObjectKey>,
     newly_dead: Vec<(ObjectKey, EntryKey, Cell)>,
     own: Option<ActorId>,
@@ -144,7 +144,7 @@ impl WorkingSet {
             touched_ranges: 0,
             counts: Vec::new(),
             watch: None,
-            pace: Pace::default(),
+            pace: RemovalPace::default(),
             newly_hidden: Vec::new(),
             newly_dead: Vec::new(),
             own: None,

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use coppice_agent::engine::{GroupDurability, GroupSettings};
 use coppice_crdt::CrdtType;
-use coppice_replication::{FRAME_BYTES, ReplicaSettings, WriteLimits};
+use coppice_replication::{FRAME_BYTES, RemovalPace, ReplicaSettings, WriteLimits};
 
 use crate::rng::Rng;
 
@@ -58,6 +58,7 @@ impl Plan {
             expects_peers: true,
             // Small ones, so that any two units come apart.
             frame_bytes: rng.pick(&[1, 100, 400, FRAME_BYTES]),
+            removals: RemovalPace::default(),
         };
         let limits = WriteLimits { objects: 1_000, elements: 100_000, value_bytes: 1 << 20 };
         Self {

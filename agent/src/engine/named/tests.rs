@@ -1,7 +1,7 @@
 //! A name over stores that hold its group, another one, or none.
 
 use coppice_crdt::Operation;
-use coppice_replication::{FRAME_BYTES, Now, ReplicaSettings, WriteLimits};
+use coppice_replication::{FRAME_BYTES, Now, RemovalPace, ReplicaSettings, WriteLimits};
 
 use super::*;
 use crate::engine::{GroupDurability, GroupSettings};
@@ -27,6 +27,7 @@ fn serve(engine: &mut TestEngine, name: &str, named: Named) -> Result<Slot, Open
         startup_wait_ms: 0,
         expects_peers: false,
         frame_bytes: FRAME_BYTES,
+        removals: RemovalPace::default(),
     };
     let limits = WriteLimits { objects: 100, elements: 100, value_bytes: 100 };
     let settings = GroupSettings { replica, limits, durability: GroupDurability::None };

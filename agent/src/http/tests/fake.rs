@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use coppice_crdt::{
     ActorId, CrdtType, Dot, Entries, Entry, EntryKey, EntryRange, EtagKey, FieldHeader, Header,
-    HybridTimestamp, ObjectDelta, OperationContext, Part, VersionVector, apply, query,
+    HybridTimestamp, ObjectDelta, OperationContext, Part, RemovalLimits, VersionVector, apply,
+    query,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -232,6 +233,7 @@ impl State {
                 seen: &ranges,
                 value_bytes_limit: 64,
                 is_littered: false,
+                removals: RemovalLimits::default(),
             };
             let object = objects.entry(key.to_string()).or_default();
             let entries = FakeEntries(Some(object));

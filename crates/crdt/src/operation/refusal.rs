@@ -61,7 +61,7 @@ pub enum Refusal {
     )]
     NeedsSteps {
         /// The most cells one unit can take.
-        cells: usize,
+        cells: u64,
     },
 }
 

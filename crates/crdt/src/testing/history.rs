@@ -6,7 +6,7 @@ use super::object::{Object, value_of};
 use super::oracle::{Expected, Oracle};
 use crate::{
     ActorId, CrdtType, Dot, EntryRange, HybridTimestamp, ObjectDelta, Operation, OperationContext,
-    VersionVector, apply,
+    RemovalLimits, VersionVector, apply,
 };
 
 /// One step of a history. Replicas are taken modulo their number.
@@ -144,6 +144,7 @@ impl World {
             seen: &seen,
             value_bytes_limit: 1 << 20,
             is_littered: false,
+            removals: RemovalLimits::default(),
         };
         let Ok(applied) = apply(operation, self.crdt_type, &replica.object, &context);
         let expected = self.oracle.expect(operation, &replica.seen, self.now_ms);

@@ -144,6 +144,7 @@ impl Recovered {
         let crdt_type = self.identity.crdt_type;
         let mut set = WorkingSet::new(crdt_type, etag_key, self.head.totals, self.digests);
         set.set_own(self.identity.opening);
+        set.pace = self.settings.removals;
         let (store, number) = (self.identity.store, self.identity.opening_number);
         let members = Membership::new(store, number, self.settings.forget_ms());
         Ok(Replica {

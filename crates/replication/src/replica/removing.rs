@@ -14,18 +14,14 @@
 use std::collections::BTreeMap;
 
 use coppice_crdt::{
-    Dot, Entries, EntryDelta, EntryKey, EntryRange, MAX_CELLS_PER_UNIT, ObjectDelta, Operation,
-    Outcome, Part, RangeRemoval, VersionVector, removal_extent, taking, with_existence,
+    Dot, Entries, EntryDelta, EntryKey, EntryRange, ObjectDelta, Operation, Outcome, Part,
+    RangeRemoval, VersionVector, removal_extent, taking, with_existence,
 };
 
 use super::Replica;
 use crate::record::LogItem;
 use crate::unit::{Cover, ObjectKey, Unit};
 use crate::working_set::{EntryPage, Missing, Read, behind};
-
-/// Entries that a unit before the last one takes: so few that other writes do
-/// not wait for long.
-const ENTRIES_PER_PART: usize = 2_048;
 
 /// The removal under way.
 #[derive(Debug)]
@@ -43,11 +39,19 @@ pub(super) struct Removing {
     found: BTreeMap<EntryKey, EntryDelta>,
     /// Whether what is found goes out as it is found.
     in_parts: bool,
+    /// Units made so far.
+    units: u64,
 }
 
 impl Replica {
     pub(super) const fn is_removing(&self) -> bool {
         self.removing.is_some()
+    }
+
+    /// How many units the removal under way made so far; `None`: none is under way.
+    #[must_use]
+    pub fn removal_units(&self) -> Option<u64> {
+        self.removing.as_ref().map(|removing| removing.units)
     }
 
     /// Begins a removal that was refused with [`coppice_crdt::Refusal::NeedsSteps`].
@@ -87,10 +91,11 @@ impl Replica {
             operation: operation.clone(),
             next: must_look.then(|| extent.range.from.clone()),
             range: extent.range,
-            in_parts: context.is_none() || extent.cells > MAX_CELLS_PER_UNIT as u64,
+            in_parts: context.is_none() || extent.cells > self.set.pace.limits.cells,
             context,
             hidden,
             found: BTreeMap::new(),
+            units: 0,
         });
         Ok(true)
     }
@@ -104,12 +109,14 @@ impl Replica {
     pub fn go_on_removing(&mut self) -> Result<Option<Outcome>, Missing> {
         let Some(removing) = &self.removing else { return Ok(None) };
         let key = removing.key.clone();
-        if removing.in_parts && removing.found.len() >= ENTRIES_PER_PART {
-            let named = removing.found.iter().take(ENTRIES_PER_PART);
+        let per_part = self.set.pace.entries_per_part;
+        if removing.in_parts && removing.found.len() >= per_part {
+            let named = removing.found.iter().take(per_part);
             let entries = named.map(|(name, change)| (name.clone(), change.clone())).collect();
             self.write_delta(&key, ObjectDelta { entries, removals: Vec::new() })?;
             if let Some(removing) = &mut self.removing {
-                let rest = removing.found.keys().nth(ENTRIES_PER_PART).cloned();
+                removing.units += 1;
+                let rest = removing.found.keys().nth(per_part).cloned();
                 removing.found = match rest {
                     Some(rest) => removing.found.split_off(&rest),
                     None => BTreeMap::new(),

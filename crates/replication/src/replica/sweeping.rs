@@ -33,7 +33,9 @@ impl Replica {
         self.sweeps.queue.extend(objects);
     }
 
-    pub(super) fn has_sweeps(&self) -> bool {
+    /// Whether something is hidden that is still to be swept.
+    #[must_use]
+    pub fn has_sweeps(&self) -> bool {
         !self.sweeps.queue.is_empty()
     }
 
@@ -135,6 +137,7 @@ impl Replica {
         let Some(from) = from else {
             // Only now: until that was committed, what it deleted could be read.
             self.set.swept(&key, &removal);
+            self.counters.ranges_swept += 1;
             return Ok(());
         };
         let page = EntryRange { from: from.clone(), to: removal.range.to.clone() };

@@ -2,8 +2,8 @@
 
 use coppice_crdt::mutant::{self, Mutant};
 use coppice_crdt::{
-    CrdtType, Dot, EntryKey, EntryRange, HybridTimestamp, MAX_CELLS_PER_UNIT, ObjectDelta,
-    Operation, OperationContext, Outcome, Part, Refusal, VersionVector, apply,
+    CrdtType, Dot, EntryKey, EntryRange, HybridTimestamp, ObjectDelta, Operation, OperationContext,
+    Outcome, Part, Refusal, VersionVector, apply,
 };
 
 use super::{Now, Replica};
@@ -248,13 +248,14 @@ impl Replica {
             seen,
             value_bytes_limit: limits.value_bytes,
             is_littered: object.is_littered(),
+            removals: self.set.pace.limits,
         };
         let applied = match apply(operation, self.identity.crdt_type, &object, &context)? {
             Ok(applied) => applied,
             Err(refusal) => return Ok(Err(refusal)),
         };
         if !applied.delta.removals.is_empty() && self.set.is_full_of_hidden(key)? {
-            return Ok(Err(Refusal::NeedsSteps { cells: MAX_CELLS_PER_UNIT }));
+            return Ok(Err(Refusal::NeedsSteps { cells: context.removals.cells }));
         }
         self.set.join_delta(key, &applied.delta, seen)?;
         Ok(Ok(applied))

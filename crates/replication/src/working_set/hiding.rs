@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use coppice_crdt::{
     CrdtType, Entries, Entry, EntryDelta, EntryKey, EntryRange, FieldHeader, Header, ObjectDelta,
-    Part, RangeRemoval, Reach, VersionVector,
+    Part, RangeRemoval, Reach, RemovalLimits, VersionVector,
 };
 
 use super::left::{Left, LeftCount, Watch, survivor};
@@ -22,29 +22,39 @@ use super::{Missing, Undo, Undone, WorkingSet};
 use crate::record::{ObjectId, RecordKey, RecordWrite, encode_entry};
 use crate::unit::ObjectKey;
 
-/// Up to so many entries a removal looks at each of them: that costs less than
-/// to hide them, count what is left and sweep.
-const FEW_ENTRIES: u64 = 1_024;
-
-/// Entries counted, or swept, in one step.
-const ENTRIES_PER_STEP: usize = 1_024;
-
-/// What is few, and how much is done in a step.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
-    pub(crate) few_entries: u64,
-    pub(crate) entries_per_step: usize,
+/// How large removals are carried out: what is few, and how much is done in a
+/// step. It is each replica's own affair; none of it shows in what others get but
+/// for how many units that comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemovalPace {
+    /// What one unit may do.
+    pub limits: RemovalLimits,
+    /// Entries that a unit before the last one takes, at least 1: so few that
+    /// other writes do not wait for long. 2,048 unless set otherwise.
+    pub entries_per_part: usize,
+    /// Up to so many entries a large removal looks at each of them: that costs
+    /// less than to hide them, count what is left and sweep. 1,024 unless set
+    /// otherwise.
+    pub few_entries: u64,
+    /// Entries counted, or swept, in one step, at least 1; 1,024 unless set
+    /// otherwise.
+    pub entries_per_step: usize,
+    /// How many removals may be hidden in one object, at least 1; every read of it
+    /// looks at each. One more waits until one is swept. 64 unless set otherwise.
+    pub hidden_ranges: usize,
 }
 
-impl Default for Pace {
+impl Default for RemovalPace {
     fn default() -> Self {
-        Self { few_entries: FEW_ENTRIES, entries_per_step: ENTRIES_PER_STEP }
+        Self {
+            limits: RemovalLimits::default(),
+            entries_per_part: 2_048,
+            few_entries: 1_024,
+            entries_per_step: 1_024,
+            hidden_ranges: 64,
+        }
     }
 }
-
-/// How many removals may be hidden in one object; every read of it looks at
-/// each. One more waits until one is swept.
-const MAX_HIDDEN: usize = 64;
 
 /// Entry records of one object as they are stored, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -399,7 +409,7 @@ impl WorkingSet {
     ///
     /// [`Missing`] if it is not loaded.
     pub(crate) fn is_full_of_hidden(&self, key: &ObjectKey) -> Result<bool, Missing> {
-        Ok(self.object(key)?.object.hidden.len() >= MAX_HIDDEN)
+        Ok(self.object(key)?.object.hidden.len() >= self.pace.hidden_ranges)
     }
 
     /// What of an object is hidden.

@@ -15,21 +15,24 @@ use crate::replica::{
     WriteLimits,
 };
 use crate::unit::ObjectKey;
-use crate::working_set::{EntryPage, Missing, Read};
+use crate::working_set::{EntryPage, Missing, Read, RemovalPace};
 use crate::{CloseReason, LinkId, Message, Output, RepairPart};
 
 pub(super) const NO_LIMITS: WriteLimits =
     WriteLimits { objects: u64::MAX, elements: u64::MAX, value_bytes: 1 << 20 };
 
-const SETTINGS: ReplicaSettings = ReplicaSettings {
-    eager: true,
-    interval_ms: 5_000,
-    log_bytes: 64 << 20,
-    log_age_ms: 3_600_000,
-    startup_wait_ms: 0,
-    expects_peers: true,
-    frame_bytes: crate::FRAME_BYTES,
-};
+fn settings() -> ReplicaSettings {
+    ReplicaSettings {
+        eager: true,
+        interval_ms: 5_000,
+        log_bytes: 64 << 20,
+        log_age_ms: 3_600_000,
+        startup_wait_ms: 0,
+        expects_peers: true,
+        frame_bytes: crate::FRAME_BYTES,
+        removals: RemovalPace::default(),
+    }
+}
 
 type Records = BTreeMap<RecordKey, Vec<u8>>;
 
@@ -74,7 +77,7 @@ impl Node {
         let head = records.get(&RecordKey::Head).map(|bytes| HeadRecord::decode(bytes).unwrap());
         let repair =
             records.get(&RecordKey::Repair).map(|bytes| RepairRecord::decode(bytes).unwrap());
-        let mut recovered = Recovered::new(identity, SETTINGS, head, repair).unwrap();
+        let mut recovered = Recovered::new(identity, settings(), head, repair).unwrap();
         for (key, bytes) in &records {
             if let RecordKey::Log(seq) = key {
                 let record = LogRecord::decode(bytes).unwrap();
@@ -114,7 +117,7 @@ impl Node {
         self.commit(now);
     }
 
-    fn supply(&mut self, Missing(read): Missing) {
+    pub(super) fn supply(&mut self, Missing(read): Missing) {
         if let Read::Many(reads) = read {
             return reads.into_iter().for_each(|read| self.supply(Missing(read)));
         }

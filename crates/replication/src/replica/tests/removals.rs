@@ -13,7 +13,7 @@ use super::node::{NO_LIMITS, Node, at, connect, entries, exchange};
 use super::{LINK, state};
 use crate::record::{LogItem, LogRecord, RecordKey};
 use crate::replica::SubmitRefusal;
-use crate::working_set::Pace;
+use crate::working_set::RemovalPace;
 
 const KEY: &str = "map";
 
@@ -41,7 +41,8 @@ fn remove(field: &str) -> Operation {
 fn pair() -> (Node, Node) {
     let (mut a, mut b) = (Node::new(1, CrdtType::ORMap), Node::new(2, CrdtType::ORMap));
     for node in [&mut a, &mut b] {
-        node.replica.set.pace = Pace { few_entries: 16, entries_per_step: 24 };
+        node.replica.set.pace =
+            RemovalPace { few_entries: 16, entries_per_step: 24, ..RemovalPace::default() };
         node.sweeps_late = true;
     }
     connect(&mut a, &mut b, LINK, at(0));
@@ -269,7 +270,7 @@ fn one_field_goes_and_the_others_stay() {
 fn many_counters(count: usize) -> (Node, Node) {
     let (mut a, mut b) = pair();
     for node in [&mut a, &mut b] {
-        node.replica.set.pace = Pace::default();
+        node.replica.set.pace = RemovalPace::default();
         (node.sweeps_late, node.keeps_loaded) = (false, true);
     }
     for from in (0..count).step_by(50) {
