@@ -38,6 +38,7 @@ use crate::store::keys::{self, Slot};
 use crate::store::{Batch, Durability, Read, Reader, Store, StoreError};
 use group::Group;
 use removals::LongRemoval;
+pub use removals::RemovalProgress;
 pub(crate) use serving::weight;
 
 /// About how many objects and entries the working set of a group may hold
@@ -231,9 +232,11 @@ impl<S: Store, T> Engine<S, T> {
         Ok(())
     }
 
-    /// Whether received changes wait to be joined.
+    /// Whether to commit again at once: received changes wait to be joined, or
+    /// something takes many steps, or what its last one wrote waits.
     pub fn has_work(&self) -> bool {
-        !self.removals.is_empty() || self.groups.values().any(|group| group.replica.has_work())
+        let removes = !self.removals.is_empty() || !self.answers.is_empty();
+        removes || self.groups.values().any(|group| group.replica.has_work())
     }
 
     /// Joins what was received, writes everything in one batch, and fsyncs if
@@ -271,7 +274,10 @@ impl<S: Store, T> Engine<S, T> {
         for group in self.groups.values_mut() {
             group.committed(sync, now);
         }
-        self.release(now);
+        for (ticket, answer) in self.answers.drain(..) {
+            self.effects.push_back(Effect::Answer(ticket, answer));
+        }
+        self.release();
         self.sync_if_due(now)?;
         self.go_on_removing(now)?;
         for group in self.groups.values_mut() {
@@ -315,11 +321,9 @@ impl<S: Store, T> Engine<S, T> {
         Ok(())
     }
 
-    /// Queues the effects of what is committed by now.
-    fn release(&mut self, _now: Now) {
-        for (ticket, answer) in self.answers.drain(..) {
-            self.effects.push_back(Effect::Answer(ticket, answer));
-        }
+    /// Queues what replicas send and ask for. Answers are not among it: those that
+    /// came up since the commit, of removals in steps, wait for the next one.
+    fn release(&mut self) {
         let (effects, by_link) = (&mut self.effects, &mut self.by_link);
         for group in self.groups.values_mut() {
             group.queue_outputs(|effect| {
@@ -373,7 +377,7 @@ impl<S: Store, T> Engine<S, T> {
                 progressed = true;
             }
         }
-        self.release(now);
+        self.release();
         Ok(progressed)
     }
 

@@ -106,7 +106,8 @@ impl<R: Read> GroupRecords<'_, R> {
         Ok(self.page((range, &Arc::from(key)), entries.clone(), limit)?.entries)
     }
 
-    /// As [`Self::scan`], with the fields whose records stand among the entries.
+    /// As [`Self::scan`], with the fields whose records stand among the entries; of
+    /// a small object, the entries that its own record holds.
     ///
     /// # Errors
     ///
@@ -117,6 +118,15 @@ impl<R: Read> GroupRecords<'_, R> {
         entries: EntryRange,
         limit: usize,
     ) -> Loaded<EntryPage> {
+        let (mut found, mut fields) = (Vec::new(), Vec::new());
+        let record = self.object(range, key)?;
+        if let Some(inline) = record.and_then(|record| record.inline) {
+            let mut within =
+                inline.into_iter().filter(|(name, _)| entries.contains(name.as_bytes()));
+            found.extend(within.by_ref().take(limit));
+            let (key, more) = (Arc::clone(key), within.next().is_some());
+            return Ok(EntryPage { key, range: entries, entries: found, fields, more });
+        }
         let prefix = keys::entries_of(self.slot, range, key);
         let from = [&prefix[..], &entries.from].concat();
         let to = match &entries.to {
@@ -125,7 +135,6 @@ impl<R: Read> GroupRecords<'_, R> {
         };
         let bounds = KeyRange { from: &from, to: to.as_deref() };
         let mut cursor = self.store.cursor(Table::Entries, bounds)?;
-        let (mut found, mut fields) = (Vec::new(), Vec::new());
         while found.len() < limit {
             let Some((at, bytes)) = cursor.next()? else { break };
             if let Some(entry) = entry_at(&prefix, at, bytes)? {

@@ -28,7 +28,27 @@ pub(super) struct LongRemoval<T> {
     begun: Option<bool>,
 }
 
+/// How far a group's removals are that take many steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemovalProgress {
+    /// Removals not done yet, over all groups; the one under way is among them.
+    pub open: usize,
+    /// Units that the one under way made so far; `None`: none has begun.
+    pub units: Option<u64>,
+    /// Whether something removed is still to be deleted from the store.
+    pub sweeping: bool,
+}
+
 impl<S: Store, T> Engine<S, T> {
+    /// How far a group's removals are that take many steps.
+    pub fn removal_progress(&self, slot: Slot) -> Option<RemovalProgress> {
+        self.groups.get(&slot).map(|group| RemovalProgress {
+            open: self.removals.len(),
+            units: group.replica.removal_units(),
+            sweeping: group.replica.has_sweeps(),
+        })
+    }
+
     /// Keeps a removal to be carried out in steps.
     pub(super) fn put_off(&mut self, slot: Slot, request: &WriteRequest, ticket: T) {
         let waiting = self.removals.len();
@@ -132,5 +152,111 @@ impl<S: Store, T> Engine<S, T> {
         };
         self.answers.push((removal.ticket, Ok(answer)));
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coppice_crdt::{CrdtType, Operation, RemovalLimits};
+    use coppice_replication::{
+        FRAME_BYTES, Now, ObjectKey, RemovalPace, ReplicaSettings, WriteLimits, range_of,
+    };
+
+    use crate::engine::{Effect, Engine, GroupDurability, GroupSettings};
+    use crate::records::GroupRecords;
+    use crate::replica_task::WriteRequest;
+    use crate::store::keys::Slot;
+    use crate::store::memory::MemoryStore;
+
+    const NOW: Now = Now { wall_ms: 1_790_000_000_000, steady_ms: 0 };
+    const GROUP: [u8; 16] = [1; 16];
+
+    /// An engine with a group of maps, in which one unit takes one counter cell.
+    fn engine() -> (Engine<MemoryStore, u8>, Slot) {
+        let limits = RemovalLimits { cells: 1, ..RemovalLimits::default() };
+        let replica = ReplicaSettings {
+            eager: true,
+            interval_ms: 1_000,
+            log_bytes: 1 << 20,
+            log_age_ms: 3_600_000,
+            startup_wait_ms: 0,
+            expects_peers: false,
+            frame_bytes: FRAME_BYTES,
+            removals: RemovalPace { limits, entries_per_part: 1, ..RemovalPace::default() },
+        };
+        let limits = WriteLimits { objects: 100, elements: 100, value_bytes: 100 };
+        let settings = GroupSettings { replica, limits, durability: GroupDurability::None };
+        let mut engine = Engine::open(MemoryStore::new(), "a".into(), [7; 32]).expect("it opens");
+        let slot = engine.add_group(("maps", GROUP, CrdtType::ORMap), settings, NOW);
+        (engine, slot.expect("it is served"))
+    }
+
+    fn submit(engine: &mut Engine<MemoryStore, u8>, slot: Slot, ticket: u8, of: &[Operation]) {
+        let operations = of.iter().map(|of| ("map".into(), of.clone())).collect();
+        let request = WriteRequest { operations, precondition: None, allow_incomplete: true };
+        engine.submit(slot, &request, ticket, NOW).expect("the store works");
+    }
+
+    fn increment(field: &str) -> Operation {
+        let operation = Box::new(Operation::Increment { by: 3 });
+        Operation::Update { field: field.into(), crdt_type: CrdtType::PNCounter, operation }
+    }
+
+    /// Who is answered now, asking twice as the writer may.
+    fn answered(engine: &mut Engine<MemoryStore, u8>) -> Vec<u8> {
+        let mut tickets = Vec::new();
+        for _ in 0..2 {
+            while let Some(effect) = engine.next_effect(&|_| true, NOW).expect("the store works") {
+                if let Effect::Answer(ticket, answer) = effect {
+                    answer.expect("it is not refused");
+                    tickets.push(ticket);
+                }
+            }
+        }
+        tickets
+    }
+
+    fn is_stored(engine: &Engine<MemoryStore, u8>, slot: Slot) -> bool {
+        let key: ObjectKey = "map".into();
+        let records = GroupRecords { store: engine.store(), slot };
+        let range = range_of(coppice_crdt::EtagKey::new(GROUP), &key);
+        let record = records.object(range, &key).expect("the store works");
+        record.is_some_and(|record| record.header.exists())
+    }
+
+    #[test]
+    fn a_removal_in_steps_is_answered_when_its_last_unit_is_committed() {
+        let (mut engine, slot) = engine();
+        submit(&mut engine, slot, 1, &["a", "b", "c"].map(increment));
+        engine.commit(NOW).expect("the store works");
+        assert_eq!(answered(&mut engine), [1]);
+
+        submit(&mut engine, slot, 2, &[Operation::Delete]);
+        let mut tickets = Vec::new();
+        // No tick, no other input: it goes on by itself.
+        while engine.has_work() {
+            assert!(tickets.is_empty(), "there was nothing left to do");
+            engine.commit(NOW).expect("the store works");
+            tickets = answered(&mut engine);
+            assert_eq!(tickets.is_empty(), is_stored(&engine, slot), "answered before its commit");
+        }
+        assert_eq!(tickets, [2]);
+        let vector = engine.figures(slot, NOW).expect("it is served").vector;
+        // A cell and an existence of each field, and the rest.
+        assert_eq!(vector.get(&engine.opening().actor), 3 + 6 + 1);
+    }
+
+    #[test]
+    fn a_removal_that_became_small_is_answered_when_it_is_committed() {
+        let (mut engine, slot) = engine();
+        submit(&mut engine, slot, 1, &["a", "b"].map(increment));
+        submit(&mut engine, slot, 2, &[Operation::Delete]);
+        submit(&mut engine, slot, 3, &[Operation::RemoveField { field: "a".into() }]);
+        engine.commit(NOW).expect("the store works");
+        assert_eq!(answered(&mut engine), [1, 3]);
+        assert!(engine.has_work() && is_stored(&engine, slot));
+        engine.commit(NOW).expect("the store works");
+        assert_eq!(answered(&mut engine), [2]);
+        assert!(!engine.has_work() && !is_stored(&engine, slot));
     }
 }
