@@ -11,6 +11,7 @@
 
 mod faults;
 mod ledger;
+mod long_removals;
 mod model;
 #[cfg(feature = "mutants")]
 pub mod mutants;
@@ -36,11 +37,13 @@ use world::World;
 use wrong::Wrong;
 
 /// Counts that a thousand seeds do not leave at zero.
-pub const EXPECTED: [&str; 26] = [
+pub const EXPECTED: [&str; 30] = [
     "commits failed",
     "commits lost with power",
     "conflicting writes",
     "crashes",
+    "crashes amid a removal in steps",
+    "crashes amid a sweep",
     "crashes that lost commits",
     "crashes with loss of power",
     "faults",
@@ -61,6 +64,8 @@ pub const EXPECTED: [&str; 26] = [
     "log trims",
     "operations",
     "registers purged",
+    "removals hidden and swept",
+    "removals in steps",
     "repairs completed",
     "writes acknowledged",
 ];

@@ -98,6 +98,7 @@ impl World<'_> {
 
     fn go_down(&mut self, at: usize, power: bool) -> Result<(), Wrong> {
         self.note(at, if power { "loses power" } else { "is killed" }, (0, 0));
+        self.count_removals_cut_short(at);
         let (store, actor) = self.take_engine(at);
         let Some(store) = store else { return Ok(()) };
         let unsynced = store.unsynced();
@@ -159,6 +160,7 @@ impl World<'_> {
         self.totals.add("repairs completed", counters.repairs_completed);
         self.totals.add("repairs served", counters.repairs_served);
         self.totals.add("registers purged", counters.purges);
+        self.totals.add("removals hidden and swept", counters.ranges_swept);
         self.totals.add("deltas merged", counters.deltas_merged);
     }
 
@@ -181,6 +183,7 @@ impl World<'_> {
             .map_err(|wrong| wrong.at(format_args!("replica {at} after a crash")))?;
         replica.recorded.follow(store.unsynced())?;
         replica.pending.clear();
+        replica.removals.clear();
         replica.serving.clear();
         replica.arrivals.clear();
         for (number, answered_ms) in std::mem::take(&mut self.replicas[at].promised) {

@@ -129,6 +129,10 @@ impl Ledger {
         &self.models[object]
     }
 
+    pub(super) fn model_mut(&mut self, object: usize) -> &mut Model {
+        &mut self.models[object]
+    }
+
     /// Foretells what a request does where `visible` was seen, and gives its
     /// operations numbers. `Err`: it is refused with this status. `held`: what
     /// anybody has, that it may conflict with.
@@ -136,7 +140,7 @@ impl Ledger {
         &mut self,
         operations: &[(usize, Operation)],
         (visible, held): (&mut Visible, &Visible),
-        now_ms: u64,
+        (issuer, now_ms): (ActorId, u64),
     ) -> Result<Predicted, u16> {
         let before = (visible.clone(), self.conflicts);
         let mut numbers = Vec::new();
@@ -149,7 +153,7 @@ impl Ledger {
                 Expected::Nothing => {}
                 Expected::Change => {
                     let seen = (&mut *visible, held);
-                    numbers.push(self.record(*object, operation, seen, now_ms));
+                    numbers.push(self.record(*object, operation, seen, (issuer, now_ms)));
                 }
             }
         }
@@ -165,13 +169,23 @@ impl Ledger {
         object: usize,
         operation: &Operation,
         (visible, held): (&mut Visible, &Visible),
-        now_ms: u64,
+        by: (ActorId, u64),
     ) -> OpNumber {
         let saw = Rc::new(visible.clone());
         let (event, conflicts) =
-            self.models[object].record(operation, (&saw[object], &held[object]), now_ms);
+            self.models[object].record(operation, (&saw[object], &held[object]), by);
         self.conflicts += u64::from(conflicts);
         visible[object].insert(event);
+        self.record_event(object, event, saw)
+    }
+
+    /// Gives an event of an object's model its number.
+    pub(super) fn record_event(
+        &mut self,
+        object: usize,
+        event: usize,
+        saw: Rc<Visible>,
+    ) -> OpNumber {
         let (batch, acknowledged, excused) = (Rc::from([]), false, false);
         self.recordings.push(Recording { object, event, saw, batch, acknowledged, excused });
         self.recordings.len() - 1
@@ -274,7 +288,7 @@ impl Ledger {
         }
         let mut numbers = match pending.pop_front() {
             Some(predicted) => predicted.operations,
-            None => self.purged(unit, &recorded.visible, now_ms)?,
+            None => self.purged(unit, &recorded.visible, (own, now_ms))?,
         };
         let rest = numbers.split_off(dots.len().min(numbers.len()));
         if !rest.is_empty() {
@@ -290,15 +304,15 @@ impl Ledger {
         &mut self,
         unit: &Unit,
         visible: &Visible,
-        now_ms: u64,
+        by: (ActorId, u64),
     ) -> Result<Vec<OpNumber>, Wrong> {
         let object = unit.objects.keys().next();
         let object = object.and_then(|key| self.keys.iter().position(|known| **known == **key));
         let Some(object) = object else { return Err("a unit of an unknown object".into()) };
-        match self.models[object].expect(&Operation::Purge, &visible[object], now_ms) {
+        match self.models[object].expect(&Operation::Purge, &visible[object], by.1) {
             Expected::Change if self.crdt_type == CrdtType::LWWRegister => {
                 let mut seen = visible.clone();
-                Ok(vec![self.record(object, &Operation::Purge, (&mut seen, visible), now_ms)])
+                Ok(vec![self.record(object, &Operation::Purge, (&mut seen, visible), by)])
             }
             _ => Err(format!("a write that nobody asked for: {unit:?}").into()),
         }

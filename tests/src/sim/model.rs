@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use coppice_crdt::{ActorId, CrdtType, HybridTimestamp, Operation};
+use coppice_crdt::{ActorId, CrdtType, EntryKey, HybridTimestamp, Operation, Part};
 
 use super::seen::Seen;
 
@@ -43,6 +43,8 @@ pub(super) struct Model {
 
 #[derive(Clone, Debug)]
 struct Event {
+    /// Who issued it: the opening of a store.
+    by: ActorId,
     stamp: (HybridTimestamp, ActorId),
     deadline_ms: Option<u64>,
 }
@@ -58,6 +60,10 @@ struct Given {
     piece: Piece,
     takers: Vec<usize>,
 }
+
+/// Parts of a value that one unit takes.
+#[derive(Debug)]
+pub(super) struct Pieces(Vec<usize>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
@@ -129,7 +135,7 @@ impl Model {
         &mut self,
         operation: &Operation,
         (saw, held): (&Seen, &Seen),
-        now_ms: u64,
+        (issuer, now_ms): (ActorId, u64),
     ) -> (usize, bool) {
         let number = self.events.len();
         let conflicts = self.would_conflict(operation, saw, held);
@@ -146,12 +152,91 @@ impl Model {
         for given in seen.filter(|given| takes(self.crdt_type, operation, given)) {
             given.takers.push(number);
         }
+        self.add_event(issuer, deadline_ms, gives);
+        (number, conflicts)
+    }
+
+    fn add_event(
+        &mut self,
+        by: ActorId,
+        deadline_ms: Option<u64>,
+        gives: Vec<(Place, Piece)>,
+    ) -> usize {
+        let number = self.events.len();
         let stamp = (HybridTimestamp::default(), ActorId::from_bytes([0; 16]));
-        self.events.push(Event { stamp, deadline_ms });
+        self.events.push(Event { by, stamp, deadline_ms });
         for (place, piece) in gives {
             self.pieces.push(Given { by: number, place, piece, takers: Vec::new() });
         }
-        (number, conflicts)
+        number
+    }
+
+    /// What a removal in steps that began where `begun` was seen takes before its
+    /// last unit, unit by unit: counters, in the order of their names, so many
+    /// entries each; nothing if they have no more than so many cells.
+    pub(super) fn steps(
+        &self,
+        operation: &Operation,
+        begun: &Seen,
+        (most_cells, per_unit): (u64, usize),
+    ) -> Vec<Pieces> {
+        let mut entries: BTreeMap<EntryKey, Vec<usize>> = BTreeMap::new();
+        for (at, given) in self.pieces.iter().enumerate() {
+            let is_taken = given.lives(begun) && takes(self.crdt_type, operation, given);
+            if let Some(name) = self.entry_of_counter(given).filter(|_| is_taken) {
+                entries.entry(name).or_default().push(at);
+            }
+        }
+        let cells = entries.keys().filter(|name| matches!(name.part(), Part::Cell(_))).count();
+        if cells as u64 <= most_cells {
+            return Vec::new();
+        }
+        let entries: Vec<_> = entries.into_values().collect();
+        entries.chunks_exact(per_unit).map(|unit| Pieces(unit.concat())).collect()
+    }
+
+    /// The entry that holds a part of a counter, which all that one opening adds
+    /// to it shares.
+    fn entry_of_counter(&self, given: &Given) -> Option<EntryKey> {
+        let part = match given.piece {
+            Piece::Count(_) => Part::Cell(self.events[given.by].by),
+            Piece::Existence => Part::Existence,
+            _ => return None,
+        };
+        match &given.place {
+            Some((field, of)) if of.is_counter() => Some(EntryKey::of_field(field, *of, part)),
+            None if matches!(part, Part::Cell(_)) => Some(EntryKey::of_object(part)),
+            _ => None,
+        }
+    }
+
+    /// Takes notice of a unit of a removal in steps that is not its last.
+    pub(super) fn record_step(&mut self, Pieces(taken): &Pieces, issuer: ActorId) -> usize {
+        let number = self.add_event(issuer, None, Vec::new());
+        for &at in taken {
+            self.pieces[at].takers.push(number);
+        }
+        number
+    }
+
+    /// Takes notice of the last unit of a removal that began where `begun` was
+    /// seen, and ends where `saw` is.
+    pub(super) fn record_last_step(
+        &mut self,
+        operation: &Operation,
+        (begun, saw): (&Seen, &Seen),
+        issuer: ActorId,
+    ) -> usize {
+        let mut gives = Vec::new();
+        if *operation != Operation::Delete {
+            self.give_existence(&place_of(operation).0, saw, &mut gives);
+        }
+        let number = self.add_event(issuer, None, gives);
+        let seen = self.pieces.iter_mut().filter(|given| begun.contains(given.by));
+        for given in seen.filter(|given| takes(self.crdt_type, operation, given)) {
+            given.takers.push(number);
+        }
+        number
     }
 
     /// Whether something that somebody holds happened to the same thing, and was
@@ -236,9 +321,7 @@ impl Model {
     }
 
     fn alive<'a>(&'a self, seen: &'a Seen) -> impl Iterator<Item = &'a Given> + 'a {
-        self.pieces.iter().filter(|given| {
-            seen.contains(given.by) && !given.takers.iter().any(|&taker| seen.contains(taker))
-        })
+        self.pieces.iter().filter(|given| given.lives(seen))
     }
 
     fn types(&self, seen: &Seen, name: &str) -> BTreeSet<CrdtType> {
@@ -252,6 +335,10 @@ impl Model {
 }
 
 impl Given {
+    fn lives(&self, seen: &Seen) -> bool {
+        seen.contains(self.by) && !self.takers.iter().any(|&taker| seen.contains(taker))
+    }
+
     fn is_of(&self, field: &str) -> bool {
         self.place.as_ref().is_some_and(|(name, _)| name == field)
     }

@@ -24,6 +24,36 @@ pub(super) const fn takes_all(operation: &Operation) -> bool {
     matches!(operation, Operation::Delete | Operation::Clear | Operation::RemoveField { .. })
 }
 
+/// Whether an operation may be refused as one of a batch, and take steps alone.
+pub(super) fn may_take_steps(operation: &Operation) -> bool {
+    let within = match operation {
+        Operation::Update { operation, .. } => operation,
+        other => other,
+    };
+    takes_all(within)
+}
+
+/// Makes elements and values so long that few of them outgrow an object's record.
+pub(super) fn enlarge(operation: &mut Operation) {
+    const BYTES: usize = 160;
+    match operation {
+        Operation::Add { elements } | Operation::Remove { elements } => {
+            for element in elements {
+                let text = format!("{:.<BYTES$}", element.as_str());
+                if let Ok(long) = Element::new(&Json::String(text)) {
+                    *element = long;
+                }
+            }
+        }
+        Operation::Set(write) => {
+            let text = String::from_utf8_lossy(&write.bytes);
+            write.bytes = format!("{text:<BYTES$}").into_bytes().into();
+        }
+        Operation::Update { operation, .. } => enlarge(operation),
+        _ => {}
+    }
+}
+
 fn update(rng: &mut Rng) -> Operation {
     const TYPES: [CrdtType; 6] = [
         CrdtType::GCounter,

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use coppice_agent::engine::{GroupDurability, GroupSettings};
-use coppice_crdt::CrdtType;
+use coppice_crdt::{CrdtType, RemovalLimits};
 use coppice_replication::{FRAME_BYTES, RemovalPace, ReplicaSettings, WriteLimits};
 
 use crate::rng::Rng;
@@ -28,6 +28,8 @@ pub(super) struct Plan {
     pub(super) crdt_type: CrdtType,
     pub(super) group_id: [u8; 16],
     pub(super) settings: GroupSettings,
+    /// What is few is so little here that removals are hidden, and take steps.
+    pub(super) few: bool,
     pub(super) operations: u64,
     pub(super) faults: u64,
     /// Writes and faults are spread over so much time.
@@ -49,6 +51,10 @@ impl Plan {
             3..7 => GroupDurability::Interval { milliseconds: rng.pick(&[20, 100, 500]) },
             _ => GroupDurability::None,
         };
+        let crdt_type = rng.pick(&CrdtType::ALL);
+        let has_many = !matches!(crdt_type, CrdtType::EWFlag | CrdtType::LWWRegister);
+        let few = has_many && rng.percent(40);
+        let removals = if few { few_at_a_time(rng) } else { RemovalPace::default() };
         let replica = ReplicaSettings {
             eager: rng.percent(80),
             interval_ms: rng.pick(&[200, 1_000, 3_000]),
@@ -58,15 +64,16 @@ impl Plan {
             expects_peers: true,
             // Small ones, so that any two units come apart.
             frame_bytes: rng.pick(&[1, 100, 400, FRAME_BYTES]),
-            removals: RemovalPace::default(),
+            removals,
         };
         let limits = WriteLimits { objects: 1_000, elements: 100_000, value_bytes: 1 << 20 };
         Self {
             replicas: usize::try_from(replicas).unwrap_or(3),
             topology,
-            crdt_type: rng.pick(&CrdtType::ALL),
+            crdt_type,
             group_id: rng.bytes(),
             settings: GroupSettings { replica, limits, durability },
+            few,
             operations: rng.between(510, 640),
             faults: rng.between(22, 32),
             busy_ms: rng.between(6_000, 20_000),
@@ -91,5 +98,21 @@ impl Plan {
             Topology::Star if place == 0 => (1..count).collect(),
             Topology::Star => vec![0],
         }
+    }
+}
+
+/// Small enough for a handful of elements, and of cells.
+fn few_at_a_time(rng: &mut Rng) -> RemovalPace {
+    let limits = RemovalLimits {
+        named_entries: rng.pick(&[0, 2, 64]),
+        cells: rng.pick(&[1, 2, 4, 10_000]),
+        scanned_entries: rng.pick(&[3, 10, 16_384]),
+    };
+    RemovalPace {
+        limits,
+        entries_per_part: rng.pick(&[1, 2, 3, 5]),
+        few_entries: rng.pick(&[1, 4]),
+        entries_per_step: rng.pick(&[1, 3, 20]),
+        hidden_ranges: rng.pick(&[1, 2, 64]),
     }
 }

@@ -11,6 +11,7 @@ use coppice_agent::store::memory::MemoryStore;
 use coppice_replication::{LinkId, Now};
 
 use super::ledger::{Arrivals, Inputs, Ledger, OpNumber, PartAtHand, Predicted, Recorded, Visible};
+use super::long_removals::LongRemoval;
 use super::wrong::Wrong;
 
 /// Simulated wall time begins here.
@@ -46,6 +47,8 @@ pub(super) struct Replica {
     pub(super) life: u64,
     pub(super) recorded: Beside,
     pub(super) pending: VecDeque<Predicted>,
+    /// Removals that take steps, and are not done yet.
+    pub(super) removals: VecDeque<LongRemoval>,
     /// What was promised to clients, and when.
     pub(super) promised: Vec<(OpNumber, u64)>,
     pub(super) skew_ms: i64,
@@ -104,6 +107,7 @@ impl Replica {
             slot: 0,
             life: 0,
             pending: VecDeque::new(),
+            removals: VecDeque::new(),
             promised: Vec::new(),
             skew_ms: 0,
             crash_after: None,

@@ -7,6 +7,7 @@ use coppice_crdt::{CrdtType, Element, Entries, EtagKey, query};
 
 use super::ledger::{Ledger, Visible};
 use super::model::Value;
+use super::replica::SimEngine;
 use super::seen::Seen;
 use super::world::World;
 use super::wrong::Wrong;
@@ -111,7 +112,13 @@ impl World<'_> {
         replica.engine.as_ref()?.figures(replica.slot, now)
     }
 
+    /// All have seen the same, and nothing is left to do.
     fn is_settled(&self) -> bool {
+        let works =
+            |&at: &usize| self.replicas[at].engine.as_ref().is_some_and(SimEngine::has_work);
+        if self.order.iter().any(works) {
+            return false;
+        }
         let Some(first) = self.figures(self.order[0]) else { return false };
         self.order.iter().all(|&at| {
             self.figures(at)

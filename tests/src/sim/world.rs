@@ -7,7 +7,7 @@ use std::rc::Rc;
 use coppice_agent::engine::{Effect, GroupDurability};
 use coppice_agent::replica_task::{SubmitError, WriteAnswer, WriteRequest};
 use coppice_agent::store::memory::MemoryStore;
-use coppice_crdt::{EtagKey, Operation};
+use coppice_crdt::{ActorId, EtagKey, Operation};
 use coppice_replication::CloseReason;
 
 use super::ledger::{Ledger, OpNumber, Predicted, Visible};
@@ -47,8 +47,8 @@ pub(super) enum Event {
 /// A request, by its number the ticket of its answer.
 #[derive(Debug)]
 pub(super) struct Request {
-    operations: Vec<OpNumber>,
-    expected: Result<(), u16>,
+    pub(super) operations: Vec<OpNumber>,
+    pub(super) expected: Result<(), u16>,
 }
 
 /// A whole run.
@@ -68,7 +68,7 @@ pub(super) struct World<'a> {
     pub(super) connections: BTreeMap<u64, Connection>,
     pub(super) next_connection: u64,
     pub(super) blocked: BTreeSet<(usize, usize)>,
-    requests: Vec<Request>,
+    pub(super) requests: Vec<Request>,
     submitted: u64,
     pub(super) faults: u64,
     pub(super) healed: bool,
@@ -276,34 +276,52 @@ impl<'a> World<'a> {
     /// batch.
     fn write(&mut self, at: usize) -> Result<(), Wrong> {
         let requests = if self.rng.percent(15) { self.rng.between(2, 4) } else { 1 };
-        let mut visible = self.replicas[at].visible().clone();
+        let mut visible = self.foreseen(at);
         let held = self.held_somewhere();
         for _ in 0..requests {
             let size = if self.rng.percent(10) { self.rng.between(2, 4) } else { 1 };
-            let operations: Vec<_> =
-                (0..size).map(|_| self.random_operation(&visible, &held)).collect();
+            let operations = self.random_operations(size, &visible, &held);
             self.submitted += size;
-            let ticket = self.requests.len();
-            let now = self.replicas[at].now(self.now_ms);
-            let foretold = self.ledger.submit(&operations, (&mut visible, &held), now.wall_ms);
             self.totals.add("operations", size);
-            self.foresee(at, foretold);
-            let keyed = operations
-                .into_iter()
-                .map(|(object, operation)| (self.ledger.keys[object].as_ref().into(), operation));
-            let operations = keyed.collect();
-            let request = WriteRequest { operations, precondition: None, allow_incomplete: true };
+            let ticket = self.requests.len();
+            self.requests.push(Request { operations: Vec::new(), expected: Ok(()) });
+            let now = self.replicas[at].now(self.now_ms);
+            let key = |object: usize| self.ledger.keys[object].as_ref().into();
+            let keyed = operations.iter().map(|(object, of)| (key(*object), of.clone()));
+            let keyed = keyed.collect();
+            let request =
+                WriteRequest { operations: keyed, precondition: None, allow_incomplete: true };
             let replica = &mut self.replicas[at];
             let Some(engine) = &mut replica.engine else { return Ok(()) };
             if engine.submit(replica.slot, &request, ticket, now).is_err() {
                 return self.store_failed(at);
             }
+            if !self.is_put_off(at, ticket, &operations) {
+                let by = (self.actor_of(at), now.wall_ms);
+                let foretold = self.ledger.submit(&operations, (&mut visible, &held), by);
+                self.foresee(at, ticket, foretold);
+            }
         }
         self.round(at)
     }
 
+    /// What a replica has seen once what it has in hand is committed.
+    pub(super) fn foreseen(&self, at: usize) -> Visible {
+        let replica = &self.replicas[at];
+        let mut visible = replica.visible().clone();
+        for &number in replica.pending.iter().flat_map(|predicted| &predicted.operations) {
+            self.ledger.see(number, &mut visible);
+        }
+        visible
+    }
+
+    pub(super) fn actor_of(&self, at: usize) -> ActorId {
+        let nobody = ActorId::from_bytes([0; 16]);
+        self.replicas[at].engine.as_ref().map_or(nobody, |engine| engine.opening().actor)
+    }
+
     /// Keeps what a request should do, for when it is committed and answered.
-    fn foresee(&mut self, at: usize, foretold: Result<Predicted, u16>) {
+    pub(super) fn foresee(&mut self, at: usize, ticket: usize, foretold: Result<Predicted, u16>) {
         let (operations, expected) = match foretold {
             Ok(predicted) => {
                 let numbers = predicted.operations.clone();
@@ -316,9 +334,26 @@ impl<'a> World<'a> {
         };
         self.totals.add("writes", operations.len() as u64);
         let first = operations.first().map_or(0, |&first| first as u64);
-        let ticket = self.requests.len() as u64;
-        self.note(at, "takes a request, first write", (ticket, first));
-        self.requests.push(Request { operations, expected });
+        self.note(at, "takes a request, first write", (ticket as u64, first));
+        self.requests[ticket] = Request { operations, expected };
+    }
+
+    fn random_operations(
+        &mut self,
+        size: u64,
+        seen: &Visible,
+        held: &Visible,
+    ) -> Vec<(usize, Operation)> {
+        let mut operations = Vec::new();
+        while (operations.len() as u64) < size {
+            let one = self.random_operation(seen, held);
+            // Whether a removal takes steps is the core's to say, and in a batch it
+            // would be refused.
+            if size == 1 || !self.plan.few || !operations::may_take_steps(&one.1) {
+                operations.push(one);
+            }
+        }
+        operations
     }
 
     fn lacks_conflicts(&self) -> bool {
@@ -348,7 +383,11 @@ impl<'a> World<'a> {
 
     fn draw(&mut self) -> (usize, Operation) {
         let object = if self.rng.percent(45) { 0 } else { self.rng.index(self.ledger.keys.len()) };
-        (object, operations::random(&mut self.rng, self.plan.crdt_type))
+        let mut operation = operations::random(&mut self.rng, self.plan.crdt_type);
+        if self.plan.few {
+            operations::enlarge(&mut operation);
+        }
+        (object, operation)
     }
 
     /// Commits what came in, and lets its effects out, until nothing waits.
@@ -369,11 +408,23 @@ impl<'a> World<'a> {
             if !replica.pending.is_empty() {
                 return Err(format!("replica {at}: a write was not committed as foretold").into());
             }
+            self.follow_removal(at)?;
             if self.effects(at)? {
                 return Ok(());
             }
             let busy = self.replicas[at].engine.as_ref().is_some_and(SimEngine::has_work);
             if !busy {
+                return Ok(());
+            }
+            if self.plan.few && self.rng.percent(30) {
+                // What takes many steps goes on after others had their turn, or after
+                // a restart.
+                let percent = if self.is_amid_removal(at) { 25 } else { 2 };
+                if !self.healed && self.rng.percent(percent) {
+                    return self.crash(at);
+                }
+                let delay_ms = self.rng.between(0, 15);
+                self.after(delay_ms, Event::Round(at));
                 return Ok(());
             }
         }

@@ -28,7 +28,7 @@ impl Story {
 
     fn batch(&mut self, at: usize, operations: &[(usize, Operation)]) -> Vec<OpNumber> {
         let held = self.all();
-        let done = self.ledger.submit(operations, (&mut self.seen[at], &held), NOW_MS);
+        let done = self.ledger.submit(operations, (&mut self.seen[at], &held), (actor(at), NOW_MS));
         done.expect("not refused").operations
     }
 
@@ -90,6 +90,10 @@ impl Story {
             }
         }
     }
+}
+
+fn actor(at: usize) -> ActorId {
+    ActorId::from_bytes([1 + u8::try_from(at).expect("one of two"); 16])
 }
 
 fn increment(by: u64) -> Operation {
@@ -356,7 +360,7 @@ fn a_refused_batch_is_as_if_it_had_never_been() {
     let mut story = Story::new(CrdtType::ORSet);
     let held = story.all();
     let batch = [(0, add(&[1])), (1, Operation::Delete)];
-    let refused = story.ledger.submit(&batch, (&mut story.seen[0], &held), NOW_MS);
+    let refused = story.ledger.submit(&batch, (&mut story.seen[0], &held), (actor(0), NOW_MS));
     assert_eq!(refused.err(), Some(404));
     assert_eq!(story.seen[0], held);
     // No conflict with what nobody has.
