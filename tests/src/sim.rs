@@ -83,12 +83,21 @@ pub struct Failure {
     pub plan: String,
 }
 
+/// A run that went well.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Run {
+    /// What it came by.
+    pub totals: Totals,
+    /// A digest of each event, of each frame sent and of how every replica ended.
+    pub digest: u64,
+}
+
 /// Runs one seed; `prints` every event as it happens.
 ///
 /// # Errors
 ///
 /// [`Failure`], with what led to it.
-pub fn run(seed: u64, prints: bool) -> Result<Totals, Failure> {
+pub fn run(seed: u64, prints: bool) -> Result<Run, Failure> {
     let mut trace = Trace::new(prints);
     let mut plan = String::new();
     let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -102,7 +111,7 @@ pub fn run(seed: u64, prints: bool) -> Result<Totals, Failure> {
         Ok(totals)
     }));
     let Wrong { noticed, text } = match outcome {
-        Ok(Ok(totals)) => return Ok(totals),
+        Ok(Ok(totals)) => return Ok(Run { totals, digest: trace.digest() }),
         Ok(Err(wrong)) => wrong,
         Err(panic) => Wrong { noticed: Noticed::Panic, text: message_of(&*panic) },
     };

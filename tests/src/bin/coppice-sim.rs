@@ -77,9 +77,9 @@ fn number(variable: &str) -> io::Result<Option<u64>> {
 fn replay(seed: u64) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     match sim::run(seed, env::var_os("SIM_TRACE").is_some()) {
-        Ok(totals) => {
-            write!(out, "{totals}")?;
-            writeln!(out, "seed {seed} passed")?;
+        Ok(run) => {
+            write!(out, "{}", run.totals)?;
+            writeln!(out, "seed {seed} passed, digest {:016x}", run.digest)?;
             Ok(true)
         }
         Err(failure) => {
@@ -170,7 +170,7 @@ fn run_all(seeds: u64) -> (Totals, Vec<(u64, Failure)>) {
                     let outcome = sim::run(seed, false);
                     let Ok(mut done) = done.lock() else { return };
                     match outcome {
-                        Ok(totals) => done.0.join(&totals),
+                        Ok(run) => done.0.join(&run.totals),
                         Err(failure) => done.1.push((seed, failure)),
                     }
                     if seed % 100 == 99 {

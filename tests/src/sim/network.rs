@@ -134,6 +134,7 @@ impl World<'_> {
     }
 
     pub(super) fn send(&mut self, from: usize, by: LinkId, frame: Vec<u8>) {
+        self.trace.digest_of((self.now_ms, by.0, &frame));
         let beside = self.beside(from, by, &frame);
         let (id, side) = side_of(by);
         let now_ms = self.now_ms;

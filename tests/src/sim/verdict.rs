@@ -140,11 +140,13 @@ impl World<'_> {
         self.order.iter().filter_map(one).collect()
     }
 
-    fn judge(&self, held: &Visible) -> Result<(), Wrong> {
+    fn judge(&mut self, held: &Visible) -> Result<(), Wrong> {
         let wall_ms = self.replicas[self.order[0]].now(self.now_ms).wall_ms;
         let ends: Result<Vec<End>, Wrong> =
             self.order.iter().map(|&at| self.end_of(at, wall_ms)).collect();
-        judge(&self.ledger, held, &ends?, wall_ms)
+        let ends = ends?;
+        self.trace.digest_of(format!("{ends:?}"));
+        judge(&self.ledger, held, &ends, wall_ms)
     }
 
     fn end_of(&self, at: usize, wall_ms: u64) -> Result<End, Wrong> {
