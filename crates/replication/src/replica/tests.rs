@@ -330,3 +330,43 @@ fn a_batch_is_not_begun_again_for_each_record_it_waits_for() {
     assert!(runs >= FIELDS, "{runs} runs: nothing was counted");
     assert!(runs <= 6 * FIELDS, "{runs} runs of {FIELDS} operations");
 }
+
+#[test]
+fn what_is_joined_of_a_unit_stays_joined_while_the_rest_is_loaded() {
+    const SETS: [&str; 3] = ["one", "three", "two"];
+    let (mut a, mut b) = pair();
+    for key in SETS {
+        a.write(key, many(0, 200), at(1));
+    }
+    exchange(&mut a, &mut b, at(1));
+    let clear = SETS.map(|key| (key.into(), Operation::Clear));
+    a.submit(&clear, NO_LIMITS, at(2)).unwrap();
+    a.commit(at(2));
+    a.write("one", add("7"), at(2));
+    a.send_log(at(2));
+    for (link, frame) in std::mem::take(&mut a.sent) {
+        b.replica.receive(link, &frame, at(2));
+    }
+
+    // Each set is looked through: it is loaded once it is its turn.
+    let mut joined = Vec::new();
+    loop {
+        match b.replica.step(at(2)) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(missing) => {
+                if let crate::Read::Scan(key, _) = &missing.0 {
+                    joined.push((key.to_string(), b.replica.joined_objects));
+                }
+                b.supply(missing);
+            }
+        }
+    }
+    let expected = SETS.iter().enumerate().map(|(at, key)| ((*key).to_owned(), at));
+    assert_eq!(joined, expected.collect::<Vec<_>>());
+    b.commit(at(2));
+    // The next unit is joined from its first object on.
+    assert_eq!(entries(&b.records), entries(&a.records));
+    assert_eq!(a.replica.digest(), b.replica.digest());
+    state::check(&b);
+}
