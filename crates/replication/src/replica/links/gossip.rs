@@ -149,3 +149,6 @@ impl Replica {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

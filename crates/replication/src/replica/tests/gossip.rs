@@ -190,3 +190,13 @@ fn nobody_has_what_this_replica_never_wrote() {
     nodes[1].commit(at(3_000));
     assert_eq!(nodes[1].closed, [(LINK, CloseReason::DamagedUnit)]);
 }
+
+#[test]
+fn nobody_tells_a_replica_of_itself() {
+    let mut nodes = chain();
+    let own = nodes[1].replica.identity.opening;
+    let before = known(&nodes[1]);
+    let told = MemberReport { report: 99, ..report(own, VersionVector::new()) };
+    nodes[1].replica.receive(LINK, &Message::Members(vec![told]).encode(), at(3_000));
+    assert_eq!(known(&nodes[1]), before, "it would keep the log for itself");
+}
