@@ -9,6 +9,8 @@
 //!
 //! No clock, no randomness, no order but the seed's.
 
+mod clients;
+mod crashes;
 mod faults;
 mod ledger;
 mod long_removals;
@@ -18,6 +20,7 @@ pub mod mutants;
 mod network;
 mod operations;
 mod plan;
+mod recorded;
 mod replica;
 mod seen;
 mod totals;

@@ -4,10 +4,9 @@
 //! it, the number is put beside the place in the log where it went; a frame takes
 //! along the numbers of what it was made from, and they are put beside the place
 //! in the receiver's log. So it is known what a replica has seen without asking
-//! what its dots and vectors say. All that is in [`Recorded`], stands beside the
-//! store, and rolls back and is copied with it.
+//! what its dots and vectors say.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use coppice_agent::records::GroupRecords;
@@ -16,14 +15,11 @@ use coppice_crdt::{ActorId, CrdtType, Dot, EntryDelta, HybridTimestamp, Operatio
 use coppice_replication::{LogItem, RepairRecord, Unit, range_of};
 
 use super::model::{Expected, Model};
-use super::seen::Seen;
+use super::recorded::{Arrivals, Numbers, Recorded, Visible};
 use super::wrong::Wrong;
 
 /// Number of an operation over the whole run.
 pub(super) type OpNumber = usize;
-
-/// What somebody has seen, by object.
-pub(super) type Visible = Vec<Seen>;
 
 /// A request whose unit is not committed yet.
 #[derive(Clone, Debug)]
@@ -45,41 +41,6 @@ pub(super) struct Recording {
     /// A fault took it that its durability does not guard against.
     pub(super) excused: bool,
 }
-
-/// What a store holds, as of one of its commits.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Recorded {
-    pub(super) visible: Visible,
-    next_seq: u64,
-    repair: Option<RepairRecord>,
-    /// What the repair under way will have brought.
-    brought: Visible,
-    /// What its records say of what it has seen: tells which parts were joined.
-    vector: VersionVector,
-    /// What stands at the log's last position.
-    last: Option<Rc<Logged>>,
-}
-
-/// The operations beside one position of a log. A dot says which of a unit's
-/// writes a number belongs to, and nothing more.
-#[derive(Debug)]
-struct Logged {
-    numbers: Numbers,
-    before: Option<Rc<Logged>>,
-}
-
-type Numbers = Rc<[(Dot, OpNumber)]>;
-
-/// A unit on its way, and the operations of the positions it was made from.
-#[derive(Debug)]
-pub(super) struct Shipped {
-    unit: Unit,
-    numbers: Numbers,
-}
-
-/// What came over links in this life of a replica, by its first run.
-#[derive(Debug, Default)]
-pub(super) struct Arrivals(BTreeMap<(ActorId, u64), Vec<Rc<Shipped>>>);
 
 /// What a commit may have brought.
 #[derive(Debug)]
@@ -121,8 +82,7 @@ impl Ledger {
     }
 
     pub(super) fn nothing_seen(&self) -> Recorded {
-        let visible = vec![Seen::default(); self.keys.len()];
-        Recorded { brought: visible.clone(), visible, ..Recorded::default() }
+        Recorded::of_objects(self.keys.len())
     }
 
     pub(super) fn model(&self, object: usize) -> &Model {
@@ -268,7 +228,7 @@ impl Ledger {
             self.see(*number, &mut recorded.visible);
         }
         unit.raise(&mut recorded.vector);
-        recorded.last = Some(Rc::new(Logged { numbers, before: recorded.last.take() }));
+        recorded.log(numbers);
         Ok(())
     }
 
@@ -414,57 +374,6 @@ impl Ledger {
         }
         Ok(())
     }
-}
-
-impl Recorded {
-    /// What the repair under way will have brought, if there is one.
-    pub(super) fn brought(&self) -> Option<&Visible> {
-        self.repair.is_some().then_some(&self.brought)
-    }
-
-    /// Whether this is complete, and all of `visible` is in it.
-    pub(super) fn has_whole(&self, visible: &Visible) -> bool {
-        let mut pairs = visible.iter().zip(&self.visible);
-        self.repair.is_none() && pairs.all(|(theirs, seen)| theirs.is_within(seen))
-    }
-
-    /// What a frame takes along: the operations of the positions of this log that
-    /// hold its writes.
-    pub(super) fn ship(&self, unit: Unit) -> Shipped {
-        let wanted = unit.writes();
-        // A log may hold a write twice: alone, and in a frame with others.
-        let mut numbers: BTreeMap<Dot, OpNumber> = BTreeMap::new();
-        let mut position = self.last.as_deref();
-        while let Some(logged) = position.filter(|_| (numbers.len() as u64) < wanted) {
-            numbers.extend(logged.numbers.iter().copied().filter(|(dot, _)| holds(&unit, dot)));
-            position = logged.before.as_deref();
-        }
-        Shipped { unit, numbers: numbers.into_iter().collect() }
-    }
-}
-
-impl Arrivals {
-    pub(super) fn add(&mut self, shipped: Rc<Shipped>) {
-        self.0.entry(first_run(&shipped.unit)).or_default().push(shipped);
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
-    }
-
-    fn find(&self, unit: &Unit) -> Option<&Shipped> {
-        let known = self.0.get(&first_run(unit))?;
-        known.iter().find(|shipped| shipped.unit == *unit).map(|shipped| &**shipped)
-    }
-}
-
-fn first_run(unit: &Unit) -> (ActorId, u64) {
-    let first = unit.covers.first();
-    first.map_or((ActorId::from_bytes([0; 16]), 0), |run| (run.actor, run.upto))
-}
-
-fn holds(unit: &Unit, dot: &Dot) -> bool {
-    unit.covers.iter().any(|run| run.actor == dot.actor && run.after < dot.n && dot.n <= run.upto)
 }
 
 fn dots_of(unit: &Unit) -> impl Iterator<Item = Dot> + '_ {

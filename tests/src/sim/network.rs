@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use coppice_replication::{LinkId, Message, RepairPart};
 
-use super::ledger::{PartAtHand, Shipped, Visible};
+use super::ledger::PartAtHand;
+use super::recorded::{Shipped, Visible};
 use super::world::{Event, World};
 use super::wrong::Wrong;
 

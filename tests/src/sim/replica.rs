@@ -10,8 +10,9 @@ use coppice_agent::store::keys::Slot;
 use coppice_agent::store::memory::MemoryStore;
 use coppice_replication::{LinkId, Now};
 
-use super::ledger::{Arrivals, Inputs, Ledger, OpNumber, PartAtHand, Predicted, Recorded, Visible};
+use super::ledger::{Inputs, Ledger, OpNumber, PartAtHand, Predicted};
 use super::long_removals::LongRemoval;
+use super::recorded::{Arrivals, Recorded, Visible};
 use super::wrong::Wrong;
 
 /// Simulated wall time begins here.

@@ -5,8 +5,9 @@ use coppice_agent::query::{QueryError, StoredGroup, ViewSource};
 use coppice_agent::store::Store;
 use coppice_crdt::{CrdtType, Element, Entries, EtagKey, query};
 
-use super::ledger::{Ledger, Visible};
+use super::ledger::Ledger;
 use super::model::Value;
+use super::recorded::Visible;
 use super::replica::SimEngine;
 use super::seen::Seen;
 use super::world::World;

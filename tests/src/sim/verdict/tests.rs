@@ -6,8 +6,9 @@
 use coppice_crdt::RegisterWrite;
 use coppice_crdt::{ActorId, CrdtType, Element, EtagKey, HybridTimestamp, Json, Operation};
 
-use super::super::ledger::{Ledger, OpNumber, Visible};
+use super::super::ledger::{Ledger, OpNumber};
 use super::super::model::Value;
+use super::super::recorded::Visible;
 use super::{End, judge};
 
 const NOW_MS: u64 = 1_000;
