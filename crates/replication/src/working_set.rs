@@ -13,14 +13,15 @@
 
 mod hiding;
 mod left;
+mod loading;
 mod object;
+mod undo;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coppice_crdt::{
-    ActorId, Cell, CrdtType, Entries, Entry, EntryKey, EntryRange, EtagKey, FieldHeader, Header,
-    ObjectDelta, Part, RangeRemoval, VersionVector,
+    ActorId, Cell, CrdtType, Entries, Entry, EntryKey, EntryRange, EtagKey, Header, ObjectDelta,
+    Part, VersionVector,
 };
 use indexmap::IndexMap;
 
@@ -29,8 +30,10 @@ pub use hiding::{EntryPage, RemovalPace};
 use left::{LeftCount, Watch};
 pub use object::ObjectView;
 use object::{Slot, WorkingObject, deadline};
+pub use undo::Savepoint;
+use undo::{Undo, Undone};
 
-use crate::record::{FieldRecord, ObjectId, ObjectRecord, Position, RANGES, RecordWrite, Totals};
+use crate::record::{Position, RANGES, RecordWrite, Totals};
 use crate::unit::ObjectKey;
 
 /// Up to this many encoded bytes an object lives inside its header record.
@@ -94,35 +97,6 @@ pub struct WorkingSet {
     own: Option<ActorId>,
     loaded: usize,
 }
-
-/// What one change replaced.
-#[derive(Debug)]
-struct Undo {
-    key: ObjectKey,
-    header: Option<Header>,
-    change: Undone,
-    was_dirty: bool,
-    touched_ranges: u64,
-}
-
-#[derive(Debug)]
-enum Undone {
-    Entry {
-        name: EntryKey,
-        slot: Option<Slot<Entry>>,
-        field: Option<(Arc<str>, Option<Slot<FieldHeader>>)>,
-        deadline_ms: Option<u64>,
-        /// How many cells had died before.
-        dead: usize,
-    },
-    /// What was hidden before, under which generation, and the fields whose
-    /// summaries are other ones.
-    Hidden { before: (Vec<RangeRemoval>, u64), fields: Vec<(Arc<str>, Option<Slot<FieldHeader>>)> },
-}
-
-/// A point to which changes can be taken back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Savepoint(usize);
 
 impl WorkingSet {
     /// Nothing loaded, of a group with these figures.
@@ -190,88 +164,6 @@ impl WorkingSet {
         self.loaded = 0;
     }
 
-    /// Supplies an object's header record, `None` if the store has none.
-    pub fn supply_object(&mut self, key: &ObjectKey, record: Option<ObjectRecord>) {
-        if self.objects.contains_key(key) {
-            return;
-        }
-        let inline = record.as_ref().and_then(|record| record.inline.as_ref()).map_or(0, Vec::len);
-        self.loaded += 1 + inline;
-        let id = ObjectId { range: self.range_of(key), key: Arc::clone(key) };
-        let mut object = WorkingObject::absent(id);
-        if let Some(record) = record {
-            object.header = Some(record.header);
-            object.hidden = record.hidden;
-            object.generation = record.generation;
-            object.spilled = record.inline.is_none();
-            object.complete = record.inline.is_some();
-            object.load_inline(self.etag_key, record.inline.unwrap_or_default());
-        }
-        self.objects.insert(Arc::clone(key), object);
-    }
-
-    /// Supplies an entry's record, `None` if the store has none.
-    pub fn supply_entry(&mut self, key: &ObjectKey, name: EntryKey, entry: Option<Entry>) {
-        if let Some(object) = self.objects.get_mut(key) {
-            self.loaded += 1;
-            object.load_entry(name, entry);
-        }
-    }
-
-    /// Supplies a map field's record, `None` if the store has none.
-    pub fn supply_field(&mut self, key: &ObjectKey, name: &Arc<str>, field: Option<FieldRecord>) {
-        if let Some(object) = self.objects.get_mut(key) {
-            let state = field.and_then(|field| field.of_generation(object.generation));
-            let slot = Slot { state, dirty: false };
-            object.fields.entry(Arc::clone(name)).or_insert(slot);
-        }
-    }
-
-    /// Supplies all entry records of one object in `range`.
-    pub fn supply_scan(
-        &mut self,
-        key: &ObjectKey,
-        range: EntryRange,
-        entries: Vec<(EntryKey, Entry)>,
-    ) {
-        if let Some(object) = self.objects.get_mut(key) {
-            self.loaded += entries.len();
-            for (name, entry) in entries {
-                object.load_entry(name, Some(entry));
-            }
-            object.scanned.push(range);
-        }
-    }
-
-    /// Checks that these entries are loaded, so that what touches all of them
-    /// need not be tried again for each.
-    ///
-    /// # Errors
-    ///
-    /// [`Missing`] with all objects that are not loaded, else with all entries
-    /// and fields that are not.
-    pub fn require<'a, N>(
-        &self,
-        wanted: impl Iterator<Item = (&'a ObjectKey, N)> + Clone,
-    ) -> Result<(), Missing>
-    where
-        N: Iterator<Item = &'a EntryKey>,
-    {
-        let absent = wanted.clone().filter(|(key, _)| !self.objects.contains_key(*key));
-        let mut reads: Vec<Read> = absent.map(|(key, _)| Read::Object(Arc::clone(key))).collect();
-        if reads.is_empty() {
-            for (key, names) in wanted {
-                let Some(object) = self.objects.get(key).filter(|object| !object.complete) else {
-                    continue;
-                };
-                for name in names {
-                    object.push_missing(name, &mut reads);
-                }
-            }
-        }
-        if reads.is_empty() { Ok(()) } else { Err(Missing(Read::Many(reads))) }
-    }
-
     /// One object, for reading.
     ///
     /// # Errors
@@ -311,48 +203,6 @@ impl WorkingSet {
     #[must_use]
     pub fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
-    }
-
-    /// Where changes can be taken back to.
-    #[must_use]
-    pub fn savepoint(&self) -> Savepoint {
-        Savepoint(self.undo.len())
-    }
-
-    /// Takes back all changes since `savepoint`.
-    pub fn rollback(&mut self, savepoint: Savepoint) {
-        while self.undo.len() > savepoint.0 {
-            let Some(undo) = self.undo.pop() else { return };
-            self.set_header(&undo.key, undo.header);
-            self.touched_ranges = undo.touched_ranges;
-            match undo.change {
-                Undone::Entry { name, slot, field, deadline_ms, dead } => {
-                    self.newly_dead.truncate(dead);
-                    self.count_change(&undo.key, &name, slot.as_ref());
-                    let Some(object) = self.objects.get_mut(&undo.key) else { continue };
-                    restore(&mut object.entries, name, slot);
-                    if let Some((name, field)) = field {
-                        restore(&mut object.fields, name, field);
-                    }
-                    object.deadline_ms = deadline_ms;
-                }
-                Undone::Hidden { before, fields } => {
-                    self.newly_hidden.pop();
-                    let Some(object) = self.objects.get_mut(&undo.key) else { continue };
-                    (object.hidden, object.generation) = before;
-                    for (name, slot) in fields.into_iter().rev() {
-                        restore(&mut object.fields, name, slot);
-                    }
-                }
-            }
-            let Some(object) = self.objects.get_mut(&undo.key) else { continue };
-            if !undo.was_dirty {
-                // Changes are taken back last first, and this one was the first
-                // of its object: it stands at the end.
-                object.dirty = false;
-                self.dirty.pop();
-            }
-        }
     }
 
     /// Joins a delta into an object, judging each entry by its context.
@@ -519,13 +369,6 @@ pub(crate) fn without_dead(
 
 fn holds(old: Option<&Entry>, cell: &Cell) -> bool {
     matches!(old, Some(Entry::Cells(cells)) if cells.contains(cell))
-}
-
-fn restore<K: Ord, T>(slots: &mut BTreeMap<K, Slot<T>>, name: K, slot: Option<Slot<T>>) {
-    match slot {
-        Some(slot) => slots.insert(name, slot),
-        None => slots.remove(&name),
-    };
 }
 
 /// The range an object belongs to: the first 6 bits of a keyed hash of its key.

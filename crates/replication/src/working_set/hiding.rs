@@ -18,7 +18,8 @@ use coppice_crdt::{
 
 use super::left::{Left, LeftCount, Watch, survivor};
 use super::object::Slot;
-use super::{Missing, Undo, Undone, WorkingSet};
+use super::undo::{Undo, Undone};
+use super::{Missing, WorkingSet};
 use crate::record::{ObjectId, RecordKey, RecordWrite, encode_entry};
 use crate::unit::ObjectKey;
 
