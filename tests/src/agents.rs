@@ -17,6 +17,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
+
 use crate::client::Client;
 use crate::eventually::eventually;
 
@@ -384,11 +387,10 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// If it is gone, or the system has no `kill`.
-    pub fn signal(&self, name: &str) -> io::Result<()> {
-        let pid = self.pid().ok_or(io::ErrorKind::NotFound)?.to_string();
-        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status()?;
-        if sent.success() { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    /// If it is gone.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        let child = self.child.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        Ok(kill_process(Pid::from_child(child), signal)?)
     }
 
     /// Waits until it ends by itself, at most for `limit`.

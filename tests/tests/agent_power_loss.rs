@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use std::{fs, thread};
 
-use coppice_tests::agents::{Agent, AgentSpec};
+use coppice_tests::agents::{Agent, AgentSpec, Signal};
 use coppice_tests::client::Client;
 use coppice_tests::eventually::eventually;
 use coppice_tests::preload;
@@ -96,7 +96,7 @@ fn an_agent_that_ends_well_leaves_everything_on_disk() -> Result<(), Failure> {
     for element in &elements {
         assert_eq!(add(&mut powered.agent.client(), "0-0", *element), Some(200));
     }
-    powered.agent.signal("TERM")?;
+    powered.agent.signal(Signal::TERM)?;
     let ended = powered.agent.wait(LIMIT).ok_or("it did not end")?;
     assert!(ended.success(), "{}", powered.agent.log_tail());
     powered.lose()?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use coppice_tests::agents::program;
 use coppice_tests::eventually::eventually;
 use coppice_tests::trio::Failure;
+use rustix::process::{Pid, Signal, kill_process};
 
 const LIMIT: Duration = Duration::from_mins(2);
 
@@ -78,7 +79,7 @@ fn an_interrupted_demo_leaves_nothing_behind() -> Result<(), Failure> {
     let folder = folder.to_string_lossy().into_owned();
     assert!(is_used(&folder)?, "agents run in it");
 
-    Command::new("kill").args(["-INT", &running.id().to_string()]).status()?;
+    kill_process(Pid::from_child(&running), Signal::INT)?;
     let status = eventually(LIMIT, || running.try_wait().ok().flatten()).ok_or("it goes on")?;
 
     assert_eq!(status.code(), Some(1));

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use coppice_tests::agents::{Agent, AgentSpec, groups, program};
+use coppice_tests::agents::{Agent, AgentSpec, Signal, groups, program};
 use coppice_tests::eventually::eventually;
 use serde_json::{Value, json};
 
@@ -50,7 +50,7 @@ fn value(agent: &Agent, path: &str) -> Value {
 
 /// Stops it as a supervisor does.
 fn stop(agent: &mut Agent) {
-    agent.signal("TERM").expect("it runs");
+    agent.signal(Signal::TERM).expect("it runs");
     let ended = agent.wait(Duration::from_secs(30)).expect("it ends");
     assert!(ended.success(), "{}", agent.log_tail());
 }

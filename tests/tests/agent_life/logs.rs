@@ -1,6 +1,6 @@
 //! The log, as a file.
 
-use coppice_tests::agents::{AgentSpec, groups};
+use coppice_tests::agents::{AgentSpec, Signal, groups};
 use coppice_tests::trio::Failure;
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ fn log_with(arguments: &[&str]) -> Result<String, Failure> {
     all.extend(arguments.iter().map(Into::into));
     let spec = AgentSpec::new("a", folder.path(), all)?;
     let mut agent = spec.start()?;
-    agent.signal("TERM")?;
+    agent.signal(Signal::TERM)?;
     agent.wait(super::LIMIT).ok_or("it did not end")?;
     Ok(std::fs::read_to_string(agent.spec().log())?)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use coppice_tests::agents::{Agent, AgentSpec};
+use coppice_tests::agents::{Agent, AgentSpec, Signal};
 use coppice_tests::client::ClientError;
 use coppice_tests::eventually::eventually;
 use coppice_tests::trio::{Failure, with_configuration, write_configuration};
@@ -41,7 +41,7 @@ fn a_stopping_agent_hands_over_what_only_it_has() -> Result<(), Failure> {
         assert_eq!(increment(&a, HITS)?, 200);
     }
     assert_eq!(value(&b, HITS), Value::Null, "the interval has not passed");
-    a.signal("TERM")?;
+    a.signal(Signal::TERM)?;
     ends_well(&mut a)?;
     wait_for(&b, HITS, 50)
 }
@@ -51,8 +51,8 @@ fn until_the_end_reads_are_answered_and_writes_refused() -> Result<(), Failure> 
     let folder = tempfile::tempdir()?;
     let [mut a, b] = pair(folder.path(), "sync: {eager: false, interval: 1h}")?;
     assert_eq!(increment(&a, HITS)?, 200);
-    b.signal("STOP")?; // It takes nothing, so the hand-over lasts.
-    a.signal("TERM")?;
+    b.signal(Signal::STOP)?; // It takes nothing, so the hand-over lasts.
+    a.signal(Signal::TERM)?;
     let mut client = a.client();
     let refused = eventually(LIMIT, || {
         let answer = client.send_json("POST", HITS, &json!({"op": "increment"})).ok()?;
@@ -78,7 +78,7 @@ fn until_the_end_reads_are_answered_and_writes_refused() -> Result<(), Failure> 
     let log = a.log_tail();
     let words = ["WARN", "not handed over", "group=hits", "only_here=1", "b lacks 1"];
     assert!(log.lines().any(|line| words.iter().all(|word| line.contains(word))), "{log}");
-    b.signal("CONT")?;
+    b.signal(Signal::CONT)?;
     Ok(())
 }
 
@@ -95,7 +95,7 @@ fn writes_that_are_on_one_disk_only_are_told_at_the_end() -> Result<(), Failure>
     let alone = "coppice_peers{group=\"hits\",state=\"connected\"} 0\n";
     let seen = || metrics_of(&a).is_ok_and(|text| text.contains(alone));
     eventually(LIMIT, || seen().then_some(())).ok_or("b is gone")?;
-    a.signal("TERM")?;
+    a.signal(Signal::TERM)?;
     ends_well(&mut a)?;
     let log = a.log_tail();
     let words = ["WARN", "no peer is connected", "group=hits"];
