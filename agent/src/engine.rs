@@ -87,7 +87,7 @@ pub struct Engine<S: Store, T> {
     opening: Opening,
     groups: BTreeMap<Slot, Group<<S::Reader as Reader>::Snapshot>>,
     by_link: BTreeMap<LinkId, Slot>,
-    answers: Vec<(T, Result<WriteAnswer, SubmitError>)>,
+    answers: Vec<Unreleased<T>>,
     effects: VecDeque<Effect<T>>,
     batch: Batch,
     unsynced_since_ms: Option<u64>,
@@ -99,6 +99,14 @@ impl<S: Store, T> fmt::Debug for Engine<S, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine").field("opening", &self.opening).finish_non_exhaustive()
     }
+}
+
+/// What a ticket is to be told once all that led to it is committed.
+#[derive(Debug)]
+struct Unreleased<T> {
+    slot: Slot,
+    ticket: T,
+    answer: Result<WriteAnswer, SubmitError>,
 }
 
 impl<S: Store, T> Engine<S, T> {
@@ -137,6 +145,12 @@ impl<S: Store, T> Engine<S, T> {
     /// Stops serving a group; its records stay.
     pub fn remove_group(&mut self, slot: Slot) {
         self.groups.remove(&slot);
+        // What is not committed yet goes with the group.
+        for unreleased in self.answers.iter_mut().filter(|unreleased| unreleased.slot == slot) {
+            if unreleased.answer.is_ok() {
+                unreleased.answer = Err(SubmitError::OutcomeUnknown);
+            }
+        }
         self.drop_removals(slot);
         self.by_link.retain(|_, of| *of != slot);
     }
@@ -155,7 +169,7 @@ impl<S: Store, T> Engine<S, T> {
         now: Now,
     ) -> Result<(), EngineError> {
         let Some(group) = self.groups.get_mut(&slot) else {
-            self.answers.push((ticket, Err(SubmitError::GroupGone)));
+            self.answers.push(Unreleased { slot, ticket, answer: Err(SubmitError::GroupGone) });
             return Ok(());
         };
         let answer = loop {
@@ -170,7 +184,7 @@ impl<S: Store, T> Engine<S, T> {
             {
                 self.put_off(slot, request, ticket);
             }
-            answer => self.answers.push((ticket, answer)),
+            answer => self.answers.push(Unreleased { slot, ticket, answer }),
         }
         Ok(())
     }
@@ -274,7 +288,7 @@ impl<S: Store, T> Engine<S, T> {
         for group in self.groups.values_mut() {
             group.committed(sync, now);
         }
-        for (ticket, answer) in self.answers.drain(..) {
+        for Unreleased { ticket, answer, .. } in self.answers.drain(..) {
             self.effects.push_back(Effect::Answer(ticket, answer));
         }
         self.release();
@@ -389,7 +403,7 @@ impl<S: Store, T> Engine<S, T> {
             _ => None,
         });
         let mut tickets: Vec<T> = answered.collect();
-        tickets.extend(self.answers.drain(..).map(|(ticket, _)| ticket));
+        tickets.extend(self.answers.drain(..).map(|unreleased| unreleased.ticket));
         tickets.extend(self.removals.drain(..).map(|removal| removal.ticket));
         tickets
     }

@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use coppice_crdt::Refusal;
 use coppice_replication::{Missing, Now};
 
-use super::{Engine, EngineError};
-use crate::replica_task::{SubmitError, WriteRequest};
+use super::{Engine, EngineError, Unreleased};
+use crate::replica_task::{SubmitError, WriteAnswer, WriteRequest};
 use crate::store::keys::Slot;
 use crate::store::{Reader, Store};
 
@@ -39,6 +39,12 @@ pub struct RemovalProgress {
     pub sweeping: bool,
 }
 
+impl<T> LongRemoval<T> {
+    fn told(self, answer: Result<WriteAnswer, SubmitError>) -> Unreleased<T> {
+        Unreleased { slot: self.slot, ticket: self.ticket, answer }
+    }
+}
+
 impl<S: Store, T> Engine<S, T> {
     /// How far a group's removals are that take many steps.
     pub fn removal_progress(&self, slot: Slot) -> Option<RemovalProgress> {
@@ -53,7 +59,8 @@ impl<S: Store, T> Engine<S, T> {
     pub(super) fn put_off(&mut self, slot: Slot, request: &WriteRequest, ticket: T) {
         let waiting = self.removals.len();
         if waiting >= WAITING_REMOVALS {
-            return self.answers.push((ticket, Err(SubmitError::Overloaded { waiting })));
+            let answer = Err(SubmitError::Overloaded { waiting });
+            return self.answers.push(Unreleased { slot, ticket, answer });
         }
         let request = request.clone();
         self.removals.push_back(LongRemoval { slot, request, ticket, begun: None });
@@ -70,7 +77,7 @@ impl<S: Store, T> Engine<S, T> {
                 // Some of it may be done.
                 Some(_) => SubmitError::OutcomeUnknown,
             };
-            self.answers.push((removal.ticket, Err(error)));
+            self.answers.push(removal.told(Err(error)));
         }
     }
 
@@ -95,7 +102,7 @@ impl<S: Store, T> Engine<S, T> {
     ) -> Result<Option<LongRemoval<T>>, EngineError> {
         let LongRemoval { slot, request, .. } = &removal;
         let Some(group) = self.groups.get_mut(slot) else {
-            self.answers.push((removal.ticket, Err(SubmitError::GroupGone)));
+            self.answers.push(removal.told(Err(SubmitError::GroupGone)));
             return Ok(None);
         };
         // By now it may be small enough, or its precondition may not hold.
@@ -109,7 +116,7 @@ impl<S: Store, T> Engine<S, T> {
         match answer {
             Err(SubmitError::Refused { refusal: Refusal::NeedsSteps { .. }, .. }) => {}
             answer => {
-                self.answers.push((removal.ticket, answer));
+                self.answers.push(removal.told(answer));
                 return Ok(None);
             }
         }
@@ -132,7 +139,7 @@ impl<S: Store, T> Engine<S, T> {
         incomplete: bool,
     ) -> Result<Option<LongRemoval<T>>, EngineError> {
         let Some(group) = self.groups.get_mut(&removal.slot) else {
-            self.answers.push((removal.ticket, Err(SubmitError::OutcomeUnknown)));
+            self.answers.push(removal.told(Err(SubmitError::OutcomeUnknown)));
             return Ok(None);
         };
         let outcome = loop {
@@ -150,7 +157,7 @@ impl<S: Store, T> Engine<S, T> {
                 Err(Missing(read)) => group.load(&self.store, &read)?,
             }
         };
-        self.answers.push((removal.ticket, Ok(answer)));
+        self.answers.push(removal.told(Ok(answer)));
         Ok(None)
     }
 }
@@ -164,7 +171,7 @@ mod tests {
 
     use crate::engine::{Effect, Engine, GroupDurability, GroupSettings};
     use crate::records::GroupRecords;
-    use crate::replica_task::WriteRequest;
+    use crate::replica_task::{SubmitError, WriteRequest};
     use crate::store::keys::Slot;
     use crate::store::memory::MemoryStore;
 
@@ -258,5 +265,28 @@ mod tests {
         engine.commit(NOW).expect("the store works");
         assert_eq!(answered(&mut engine), [2]);
         assert!(!engine.has_work() && !is_stored(&engine, slot));
+    }
+
+    #[test]
+    fn what_goes_with_its_group_is_not_told_to_be_done() {
+        let (mut engine, slot) = engine();
+        submit(&mut engine, slot, 1, &["a", "b", "c"].map(increment));
+        engine.commit(NOW).expect("the store works");
+        assert_eq!(answered(&mut engine), [1]);
+        submit(&mut engine, slot, 2, &[Operation::Delete]);
+        while engine.answers.is_empty() {
+            engine.commit(NOW).expect("the store works");
+        }
+        submit(&mut engine, slot, 3, &[increment("d")]);
+        engine.remove_group(slot);
+        engine.commit(NOW).expect("the store works");
+        let mut told = Vec::new();
+        while let Some(effect) = engine.next_effect(&|_| true, NOW).expect("the store works") {
+            if let Effect::Answer(ticket, answer) = effect {
+                told.push((ticket, matches!(answer, Err(SubmitError::OutcomeUnknown))));
+            }
+        }
+        assert_eq!(told, [(2, true), (3, true)]);
+        assert!(is_stored(&engine, slot));
     }
 }
