@@ -56,6 +56,13 @@ pub(super) struct Connection {
     pub(super) peer: Arc<Peer>,
 }
 
+impl Connection {
+    /// Whether it goes on: it has not ended, nor has the peer's certificate.
+    pub(super) fn takes_links(&self) -> bool {
+        !self.sender.is_closed() && self.peer.verdict.borrow().is_none()
+    }
+}
+
 /// A byte stream, with or without TLS.
 pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 

@@ -92,7 +92,7 @@ impl Address {
     /// Cancel-safe: a connection that is only half made is dropped.
     async fn connection(&self, shared: &Arc<Shared>) -> Result<Arc<Connection>, Instant> {
         let mut connecting = self.connecting.lock().await;
-        let live = connecting.live.upgrade().filter(|live| !live.sender.is_closed());
+        let live = connecting.live.upgrade().filter(|live| live.takes_links());
         if let Some(live) = live {
             return Ok(live);
         }

@@ -132,6 +132,7 @@ impl Link {
             let read = tokio::select! {
                 biased;
                 () = self.opening.stop.cancelled() => return self.shared.stop_reason(),
+                () = self.certificate_expired() => return CloseReason::Tls,
                 signal = self.queue.signal(), if lost.is_none() => {
                     match signal {
                         Signal::Closed(reason) => return reason,
@@ -194,6 +195,16 @@ impl Link {
             () = self.opening.stop.cancelled() => Err(self.shared.stop_reason()),
             reason = self.queue.closed() => Err(reason),
             delivered = delivery => delivered.map_err(|MailboxClosed| CloseReason::Shutdown),
+        }
+    }
+
+    /// Waits until the certificate that let the peer in is over. A connection ends
+    /// by itself only once nothing uses it any more.
+    async fn certificate_expired(&self) {
+        let mut verdict = self.opening.peer.verdict.clone();
+        let expired = verdict.wait_for(|verdict| *verdict == Some(CloseReason::Tls)).await.is_ok();
+        if !expired {
+            std::future::pending::<()>().await;
         }
     }
 

@@ -144,7 +144,12 @@ async fn a_link_ends_with_the_certificate_that_let_it_in() {
     let ((mut a, _files_a), (mut b, _files_b)) =
         (ca.node(&brief).await, ca.node(&Wanted::default()).await);
     let (_up_a, up_b) = link(&mut a, &mut b).await;
-    assert_eq!(b.down().await, (up_b.link, CloseReason::Tls));
+    assert_eq!(b.down().await, (up_b.link, CloseReason::Tls), "of who dialled");
+
+    let ((mut a, _files_a), (mut b, _files_b)) =
+        (ca.node(&Wanted::default()).await, ca.node(&brief).await);
+    let (up_a, _up_b) = link(&mut a, &mut b).await;
+    assert_eq!(a.down().await, (up_a.link, CloseReason::Tls), "of who was dialled");
 }
 
 #[tokio::test]
