@@ -83,7 +83,7 @@ impl RocksStore {
     pub fn open(data_dir: &Path, settings: &RocksSettings) -> Result<Self, StoreError> {
         let directory = DataDirectory::open(data_dir)?;
         let engine = Engine::new(settings);
-        let (database, closing) = engine.open(&directory.database(), data_dir)?;
+        let (database, closing) = engine.open(&directory.database(), data_dir, true)?;
         let shared = Arc::new(Shared::new(Arc::clone(&database), directory.database()));
         Ok(Self {
             directory,
@@ -189,10 +189,12 @@ impl Store for RocksStore {
         self.stopped = true;
         let path = self.directory.database();
         if self.database.is_some() {
+            // Closing it would begin an empty one, which would then be served.
+            self.directory.check_database_is_there()?;
             self.directory.check_room_to_reopen()?;
         }
         self.shut(Ended::Reopened)?;
-        match self.engine.open(&path, self.directory.path()) {
+        match self.engine.open(&path, self.directory.path(), false) {
             Ok(opened) => {
                 self.adopt(opened);
                 self.unsynced = false;

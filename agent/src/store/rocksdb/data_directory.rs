@@ -53,6 +53,15 @@ impl DataDirectory {
         self.path.join("db")
     }
 
+    /// Finds out whether the database's files are still there.
+    pub(crate) fn check_database_is_there(&self) -> Result<(), StoreError> {
+        let current = fs::metadata(self.database().join("CURRENT"));
+        current.map(drop).map_err(io_error(
+            "find the database, whose files were removed while it was served: stop the agent, and \
+             restore a snapshot or let it begin with what peers have",
+        ))
+    }
+
     /// Finds out whether the database could be opened now, by writing as much
     /// as that may write: its write-ahead log again as tables, and a little.
     pub(crate) fn check_room_to_reopen(&self) -> Result<(), StoreError> {

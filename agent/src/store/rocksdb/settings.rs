@@ -75,14 +75,18 @@ impl Engine {
         }
     }
 
-    /// Opens the database at `path` for its one writer. `data_dir` is for the
-    /// message if another process has it.
+    /// Opens the database at `path` for its one writer; where there is none, it is
+    /// made if `may_create` says so. `data_dir` is for messages.
     pub(super) fn open(
         &self,
         path: &Path,
         data_dir: &Path,
+        may_create: bool,
     ) -> Result<(Handle, Closing), StoreError> {
-        DB::open_cf_with_opts(&self.database_options(), path, self.families())
+        let mut options = self.database_options();
+        options.create_if_missing(may_create);
+        options.create_missing_column_families(may_create);
+        DB::open_cf_with_opts(&options, path, self.families())
             .map(handle)
             .map_err(|error| translate_opening(data_dir, error))
     }
@@ -98,8 +102,6 @@ impl Engine {
 
     fn database_options(&self) -> Options {
         let mut options = Options::default();
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
         // A torn tail is cut off; a hole before the tail ends the log there,
         // so that what survives is always a prefix of the commits.
         options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);

@@ -170,6 +170,22 @@ fn a_flipped_bit_in_a_table_is_damage_and_not_an_answer() {
 }
 
 #[test]
+fn a_database_that_is_gone_is_not_made_anew_while_it_is_served() {
+    let factory = OnDisk::new();
+    let mut store = factory.create();
+    put(&mut store, b"a");
+    let database = store.data_dir().join("db");
+    for file in fs::read_dir(&database).unwrap() {
+        fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    let refused = store.reopen().unwrap_err();
+    assert!(refused.to_string().contains("restore a snapshot"), "{refused}");
+    let files = fs::read_dir(&database).unwrap();
+    let names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+    assert!(names.iter().all(|name| name != "CURRENT"), "{names:?}");
+}
+
+#[test]
 fn a_cursor_under_way_holds_up_reopening_and_then_expires() {
     let factory = OnDisk::new();
     let mut store = factory.create();
