@@ -281,15 +281,19 @@ impl Front {
             warn!("nothing was handed over to a peer: the store does not answer");
         }
         let until = Instant::now() + STOP;
-        // The last snapshot has all writes, and needs the store open.
-        if timeout_at(until - CLOSE, self.ports.close()).await.is_err() {
-            warn!("not waited for any longer: the last snapshot, or requests that are open");
-        }
-        let is_closed = timeout_at(until, writer.stop()).await.is_ok();
-        if !is_closed {
-            warn!("the store is not closed: what it had not put on disk is with the system");
-        }
-        supervisor.close().await;
+        let closing = async {
+            // The last snapshot has all writes, and needs the store open.
+            if timeout_at(until - CLOSE, self.ports.close()).await.is_err() {
+                warn!("not waited for any longer: the last snapshot, or requests that are open");
+            }
+            let is_closed = timeout_at(until, writer.stop()).await.is_ok();
+            if !is_closed {
+                warn!("the store is not closed: what it had not put on disk is with the system");
+            }
+            is_closed
+        };
+        // A peer that takes nothing any more is waited for meanwhile.
+        let (is_closed, _late) = tokio::join!(closing, timeout_at(until, supervisor.close()));
         info!("stopped");
         is_closed
     }

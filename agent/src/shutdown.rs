@@ -1,4 +1,5 @@
-//! When to stop: SIGTERM or SIGINT; a second one ends the process at once.
+//! When to stop: SIGTERM or SIGINT; a second one ends the process at once. SIGHUP
+//! does nothing.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -15,18 +16,22 @@ use tracing::{info, warn};
 pub async fn on_signal(stop: CancellationToken) -> std::io::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    for attempt in 0.. {
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut is_stopping = false;
+    loop {
         tokio::select! {
             _ = term.recv() => {}
             _ = interrupt.recv() => {}
+            _ = hang_up.recv() => {
+                info!("SIGHUP does nothing: changes of the configuration file are followed");
+                continue;
+            }
         }
-        if attempt == 0 {
-            info!("a signal came: stopping");
-            stop.cancel();
-        } else {
+        if std::mem::replace(&mut is_stopping, true) {
             warn!("a second signal came: ending at once");
-            break;
+            return Ok(());
         }
+        info!("a signal came: stopping");
+        stop.cancel();
     }
-    Ok(())
 }

@@ -47,6 +47,18 @@ fn a_stopping_agent_hands_over_what_only_it_has() -> Result<(), Failure> {
 }
 
 #[test]
+fn a_hang_up_ends_nothing() -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let [mut a, _b] = pair(folder.path(), "sync: {interval: 1s}")?;
+    a.signal(Signal::HUP)?;
+    let said = || a.log_tail().contains("SIGHUP does nothing").then_some(());
+    eventually(LIMIT, said).ok_or("it says nothing")?;
+    assert_eq!(increment(&a, HITS)?, 200);
+    a.signal(Signal::TERM)?;
+    ends_well(&mut a)
+}
+
+#[test]
 fn until_the_end_reads_are_answered_and_writes_refused() -> Result<(), Failure> {
     let folder = tempfile::tempdir()?;
     let [mut a, b] = pair(folder.path(), "sync: {eager: false, interval: 1h}")?;
@@ -54,8 +66,10 @@ fn until_the_end_reads_are_answered_and_writes_refused() -> Result<(), Failure> 
     b.signal(Signal::STOP)?; // It takes nothing, so the hand-over lasts.
     a.signal(Signal::TERM)?;
     let mut client = a.client();
+    let mut writes = 1; // The signal takes a moment to arrive.
     let refused = eventually(LIMIT, || {
         let answer = client.send_json("POST", HITS, &json!({"op": "increment"})).ok()?;
+        writes += u64::from(answer.status == 200);
         (answer.status == 503).then_some(answer)
     });
     let refused = refused.ok_or("no write was refused")?;
@@ -76,7 +90,8 @@ fn until_the_end_reads_are_answered_and_writes_refused() -> Result<(), Failure> 
     assert!(reads > 10, "{reads} reads in the two seconds of a hand-over");
     ends_well(&mut a)?;
     let log = a.log_tail();
-    let words = ["WARN", "not handed over", "group=hits", "only_here=1", "b lacks 1"];
+    let (only_here, lacking) = (format!("only_here={writes}"), format!("b lacks {writes}"));
+    let words = ["WARN", "not handed over", "group=hits", &only_here, &lacking];
     assert!(log.lines().any(|line| words.iter().all(|word| line.contains(word))), "{log}");
     b.signal(Signal::CONT)?;
     Ok(())
