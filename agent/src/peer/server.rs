@@ -64,7 +64,7 @@ async fn serve(accepted: acceptor::Accepted, shared: Arc<Shared>) {
     let acceptor::Accepted { stream: tcp, remote, place } = accepted;
     let shaken = tokio::select! {
         () = shared.shutdown.cancelled() => return,
-        shaken = shake_hands(tcp, &shared) => shaken,
+        shaken = shake_hands((tcp, remote), &shared) => shaken,
     };
     let reason = match shaken {
         Ok((stream, proof)) => serve_http(stream, proof, remote, &shared).await,
@@ -78,7 +78,7 @@ async fn serve(accepted: acceptor::Accepted, shared: Arc<Shared>) {
 }
 
 async fn shake_hands(
-    tcp: TcpStream,
+    (tcp, remote): (TcpStream, SocketAddr),
     shared: &Shared,
 ) -> Result<(Box<dyn ByteStream>, Proof), CloseReason> {
     let configs = shared.tls.borrow().clone();
@@ -86,7 +86,7 @@ async fn shake_hands(
     match timeout(shared.timing.connect, tls::accept(&configs, tcp)).await {
         Ok(Ok((stream, proof))) => Ok((Box::new(stream), proof)),
         Ok(Err(error)) => {
-            warn!(%error, "a peer's TLS handshake failed");
+            warn!(%remote, %error, "a peer's TLS handshake failed");
             Err(CloseReason::Tls)
         }
         Err(_elapsed) => Err(CloseReason::Timeout),
