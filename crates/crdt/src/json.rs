@@ -2,10 +2,11 @@
 //!
 //! Elements and register values are compared and ordered by their canonical form,
 //! so what has no unambiguous one is refused: duplicate member names, lone
-//! surrogates, numbers that a double does not hold. Integers beyond 2^53, among
-//! which doubles have gaps, are kept apart as [`Json::HugeInteger`] while a
-//! document is parsed, so that each use can say what its own bound is; they have
-//! no canonical form.
+//! surrogates, numbers that a double does not hold. Numbers beyond 2^53, where
+//! doubles have gaps, are kept apart as [`Json::HugeInteger`] while a document is
+//! parsed, however they are written, so that each use can say what its own bound
+//! is; they have no canonical form. From 10^21 on, where canonical forms have an
+//! exponent, a number with an exponent and the digits of a double is a double.
 //!
 //! Pure: no clock, no IO, no randomness.
 //! Sources: RFC 7493 (I-JSON), RFC 8785 (JSON Canonicalization Scheme).
@@ -21,10 +22,11 @@ pub enum Json {
     Null,
     /// `true` or `false`
     Bool(bool),
-    /// A finite number; an integer is at most 2^53 away from 0. Never -0.
+    /// A finite number, never -0: at most 2^53 away from 0, or 10^21 and more, and
+    /// written with an exponent and at most 17 digits.
     Number(f64),
-    /// An integer beyond 2^53, which has no canonical form. A number written with
-    /// an exponent or fraction is one too if its canonical form has neither.
+    /// Any other number beyond 2^53, which has no canonical form: two that differ
+    /// could be rounded to one.
     HugeInteger {
         /// Whether it is below 0.
         is_negative: bool,
@@ -59,8 +61,8 @@ pub enum JsonError {
         /// The name.
         name: String,
     },
-    /// An integer is beyond 2^53.
-    #[error("an integer beyond 2^53 is not exact in JSON: send it as a string")]
+    /// A number is beyond 2^53, and no double of 10^21 or more.
+    #[error("a number beyond 2^53 is not exact in JSON: send it as a string")]
     HugeInteger,
     /// A number is outside the range of a double.
     #[error("a number is outside the range of a double: send it as a string")]
@@ -80,8 +82,8 @@ impl Json {
     ///
     /// # Errors
     ///
-    /// Any [`JsonError`] but [`JsonError::HugeInteger`], which an integer of more
-    /// than 21 digits alone gives here. The client is told (400).
+    /// Any [`JsonError`]; [`JsonError::HugeInteger`] here only for an integer of more
+    /// than 308 digits. The client is told (400).
     pub fn parse(bytes: &[u8]) -> Result<Self, JsonError> {
         parse::parse(bytes)
     }

@@ -72,10 +72,40 @@ fn integers_beyond_two_to_the_53_are_refused() {
         "9007199254740994.0",
         "999999999999999999999",
         "[\"a\",123456789012345678901234567890]",
+        // Doubles would be 2^53, which is another number.
+        "9007199254740993.0",
+        "9007199254740993e0",
+        "-900719925474099.3e1",
+        "900719925474099300E-2",
+        "0.0009007199254740993e19",
+        "9007199254740992.5",
+        // And these 10^21, which is taken.
+        "1000000000000000000000",
+        "1000000000000000000000.0",
+        "1000000000000000000001e0",
+        "9.9999999999999999e20",
     ];
     for text in cases {
         assert_eq!(canonical(text), Err(JsonError::HugeInteger), "{text}");
     }
+}
+
+#[test]
+fn doubles_are_taken_where_canonical_forms_have_an_exponent() {
+    for (text, expected) in [
+        ("1e300", "1e+300"),
+        ("-1E+300", "-1e+300"),
+        ("1.0000000000000001e300", "1e+300"),
+        ("123456789012345.67e290", "1.2345678901234567e+304"),
+        ("1000e18", "1e+21"),
+    ] {
+        assert_eq!(canonical(text).as_deref(), Ok(expected), "{text}");
+    }
+    for text in ["1.00000000000000001e300", "1e22,9007199254740993", "-1e-22,9007199254740993e0"] {
+        assert_eq!(canonical(&format!("[{text}]")), Err(JsonError::HugeInteger), "{text}");
+    }
+    let digits = format!("1{}", "0".repeat(400));
+    assert_eq!(canonical(&digits), Err(JsonError::HugeInteger), "no double, but an integer");
 }
 
 #[test]
@@ -85,6 +115,8 @@ fn a_huge_integer_keeps_its_sign() {
         ("-1e20", true),
         ("9007199254740993", false),
         ("-12345678901234567890", true),
+        ("-9007199254740993.0", true),
+        ("123456789012345678901234567890", false),
     ] {
         assert_eq!(Json::parse(text.as_bytes()), Ok(Json::HugeInteger { is_negative }), "{text}");
     }
@@ -208,6 +240,25 @@ proptest! {
                 prop_assert_eq!(Json::parse(canonical.as_bytes()), Ok(json));
             }
         }
+    }
+
+    #[test]
+    fn an_integer_is_itself_or_refused_in_any_spelling(
+        near in -3_i64..=3,
+        far in -999_999_999_999_999_999_999_i128..1_000_000_000_000_000_000_000,
+        is_near in any::<bool>(),
+        moved in 0_usize..30,
+    ) {
+        let number = if is_near { i128::from(near) + (1 << 53) } else { far };
+        let digits = format!("{:0>30}", number.unsigned_abs());
+        let (whole, fraction) = digits.split_at(digits.len() - moved);
+        let (whole, sign) = (whole.trim_start_matches('0'), if number < 0 { "-" } else { "" });
+        let whole = if whole.is_empty() { "0" } else { whole };
+        let fraction = if fraction.is_empty() { "0" } else { fraction };
+        let spelt = format!("{sign}{whole}.{fraction}e{moved}");
+        let is_exact = number.unsigned_abs() <= 1 << 53;
+        let expected = if is_exact { Ok(number.to_string()) } else { Err(JsonError::HugeInteger) };
+        prop_assert_eq!(canonical(&spelt), expected, "{} is {}", spelt, number);
     }
 
     #[test]

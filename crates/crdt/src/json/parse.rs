@@ -1,6 +1,10 @@
 //! From bytes to [`Json`]: `serde_json` does the grammar, this file the limits.
+//!
+//! Numbers are judged twice, because the parser rounds: as they are written, by
+//! [`find_huge`] before the parse, and as doubles when it meets them.
 
 use std::cell::Cell;
+use std::cmp::Ordering;
 use std::fmt;
 
 use serde::Deserializer;
@@ -8,22 +12,23 @@ use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 
 use super::{Json, JsonError, by_code_units};
 
-/// Integers of more digits than this fit no 64 bits, and the parser would round
-/// them: those of 21 nines to 1e21, whose canonical form is not an integer's.
-const MAX_DIGITS: usize = 20;
+/// 2^53 in digits: beyond it doubles have gaps.
+const MAX_INTEGER: &[u8] = b"9007199254740992";
 
-/// From here on the canonical form of a double has an exponent.
-const FIRST_WITH_EXPONENT: f64 = 1e21;
+/// Digits before the point from which on the canonical form of a double has an
+/// exponent: those of 10^21.
+const FIRST_WITH_EXPONENT: i64 = 22;
 
-/// 2^53.
-const MAX_INTEGER: f64 = 9_007_199_254_740_992.0;
+/// So many significant digits tell any double from all others; whoever writes more
+/// means more than a double.
+const DOUBLE_DIGITS: usize = 17;
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Json, JsonError> {
     let text = std::str::from_utf8(bytes).map_err(|_| JsonError::NotUtf8)?;
-    check_numbers(text)?;
+    let numbers = Numbers { huge: find_huge(text)?, met: Cell::new(0) };
     let refused = Cell::new(None);
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let parsed = Value { depth: 0, refused: &refused }
+    let parsed = Value { depth: 0, refused: &refused, numbers: &numbers }
         .deserialize(&mut deserializer)
         .and_then(|json| deserializer.end().map(|()| json));
     parsed.map_err(|error| {
@@ -31,10 +36,28 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Json, JsonError> {
     })
 }
 
-/// Refuses numbers by how they are written, which the parsed value does not tell:
-/// a long integer literal is rounded, one past a double's range is an error like
-/// any other. What is no number at all is left to the parser.
-fn check_numbers(text: &str) -> Result<(), JsonError> {
+/// Which of a text's numbers are huge, told while they are parsed in their order.
+#[derive(Debug)]
+struct Numbers {
+    /// By place among all numbers, ascending.
+    huge: Vec<usize>,
+    met: Cell<usize>,
+}
+
+impl Numbers {
+    /// Whether the number that the parser meets now is huge.
+    fn next_is_huge(&self) -> bool {
+        let met = self.met.get();
+        self.met.set(met + 1);
+        self.huge.binary_search(&met).is_ok()
+    }
+}
+
+/// Finds the numbers that would be rounded to another integer: which of all they
+/// are. What is no number at all is left to the parser.
+fn find_huge(text: &str) -> Result<Vec<usize>, JsonError> {
+    let mut huge = Vec::new();
+    let mut met = 0;
     let mut rest = text;
     while let Some(at) = rest.find(['"', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) {
         let (_, found) = rest.split_at(at);
@@ -45,16 +68,52 @@ fn check_numbers(text: &str) -> Result<(), JsonError> {
         let is_part = |c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.' | 'e' | 'E');
         let (literal, behind) = found.split_at(found.find(|c| !is_part(c)).unwrap_or(found.len()));
         rest = behind;
-        let digits = literal.strip_prefix('-').unwrap_or(literal);
-        if digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            if digits.len() > MAX_DIGITS {
-                return Err(JsonError::HugeInteger);
-            }
-        } else if literal.parse().is_ok_and(f64::is_infinite) {
-            return Err(JsonError::NumberOutOfRange);
+        let is_small = literal.len() < MAX_INTEGER.len() && !literal.contains(['e', 'E']);
+        let is_huge = !is_small && is_huge(literal);
+        if !is_small && literal.parse().is_ok_and(f64::is_infinite) {
+            return Err(if is_huge { JsonError::HugeInteger } else { JsonError::NumberOutOfRange });
         }
+        if is_huge {
+            huge.push(met);
+        }
+        met += 1;
     }
-    Ok(())
+    Ok(huge)
+}
+
+/// Whether a number is beyond 2^53 and no double of 10^21 or more, written as one:
+/// with an exponent, and no more digits than a double has.
+fn is_huge(literal: &str) -> bool {
+    let unsigned = literal.strip_prefix('-').unwrap_or(literal);
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent)),
+        None => (unsigned, None),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = [whole, fraction].concat();
+    let significant = digits.trim_start_matches('0');
+    let zeros = digits.len() - significant.len();
+    let significant = significant.trim_end_matches('0').as_bytes();
+    if significant.is_empty() {
+        return false;
+    }
+    // Digits before the point once the exponent moved it; a long exponent's own
+    // digits fit no integer.
+    let shift = exponent.map_or(0, |exponent| {
+        let far = if exponent.starts_with('-') { i64::MIN } else { i64::MAX };
+        exponent.parse().unwrap_or(far)
+    });
+    let length = |digits: usize| i64::try_from(digits).unwrap_or(i64::MAX);
+    let before_point = shift.saturating_add(length(whole.len())).saturating_sub(length(zeros));
+    let is_beyond = match before_point.cmp(&length(MAX_INTEGER.len())) {
+        Ordering::Less => false,
+        Ordering::Equal => significant > MAX_INTEGER,
+        Ordering::Greater => true,
+    };
+    let is_double = exponent.is_some()
+        && before_point >= FIRST_WITH_EXPONENT
+        && significant.len() <= DOUBLE_DIGITS;
+    is_beyond && !is_double
 }
 
 /// What stands behind the string whose opening quote stands before `text`.
@@ -77,6 +136,7 @@ fn behind_string(text: &str) -> &str {
 struct Value<'a> {
     depth: usize,
     refused: &'a Cell<Option<JsonError>>,
+    numbers: &'a Numbers,
 }
 
 impl Value<'_> {
@@ -84,6 +144,15 @@ impl Value<'_> {
         let error = E::custom(&reason);
         self.refused.set(Some(reason));
         error
+    }
+
+    /// The number that was met; where it was rounded, it is huge.
+    fn number(self, value: f64) -> Json {
+        if self.numbers.next_is_huge() {
+            return Json::HugeInteger { is_negative: value.is_sign_negative() };
+        }
+        // -0 is 0.
+        Json::Number(value + 0.0)
     }
 
     /// For the values inside this one.
@@ -118,20 +187,18 @@ impl<'de> Visitor<'de> for Value<'_> {
         Ok(Json::Bool(value))
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "none up to 2^53, and beyond it is huge")]
     fn visit_u64<E: Error>(self, value: u64) -> Result<Json, E> {
-        Ok(integer(value, false))
+        Ok(self.number(value as f64))
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "none up to 2^53, and beyond it is huge")]
     fn visit_i64<E: Error>(self, value: i64) -> Result<Json, E> {
-        Ok(integer(value.unsigned_abs(), value.is_negative()))
+        Ok(self.number(value as f64))
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Json, E> {
-        let size = value.abs();
-        if size > MAX_INTEGER && size < FIRST_WITH_EXPONENT {
-            return Ok(Json::HugeInteger { is_negative: value.is_sign_negative() });
-        }
-        Ok(Json::Number(if size == 0.0 { 0.0 } else { value }))
+        Ok(self.number(value))
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Json, E> {
@@ -163,13 +230,4 @@ impl<'de> Visitor<'de> for Value<'_> {
             None => Ok(Json::Object(object)),
         }
     }
-}
-
-fn integer(size: u64, is_negative: bool) -> Json {
-    if size > Json::MAX_INTEGER {
-        return Json::HugeInteger { is_negative };
-    }
-    #[expect(clippy::cast_precision_loss, reason = "at most 2^53, where doubles have no gaps")]
-    let number = size as f64;
-    Json::Number(if is_negative { -number } else { number })
 }
