@@ -104,8 +104,9 @@ fn keeps_identities(running: &AgentConfig, next: AgentConfig) -> Result<AgentCon
         if before.crdt != group.crdt {
             let path = format!("groups[{index}].crdt.type");
             let message = format!(
-                "a group's type never changes, and {:?} is a {}: use another name",
-                group.name, before.crdt.crdt_type
+                "a group's type never changes, and {:?} is {}: use another name",
+                group.name,
+                before.crdt.crdt_type.with_article()
             );
             return Some(coppice_api::FieldProblem { path, message });
         }

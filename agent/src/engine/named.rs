@@ -187,7 +187,8 @@ impl fmt::Display for OtherGroup {
         } else {
             write!(
                 f,
-                "its `crdt.type` is {crdt_type}, but the data folder holds it as a {stored_type}"
+                "its `crdt.type` is {crdt_type}, but the data folder holds it as {}",
+                stored_type.with_article()
             )?;
         }
         write!(

@@ -62,6 +62,20 @@ impl CrdtType {
         }
     }
 
+    /// The name with its article, for messages: `a GCounter`, `an ORSet`.
+    #[must_use]
+    pub const fn with_article(self) -> &'static str {
+        match self {
+            Self::GCounter => "a GCounter",
+            Self::PNCounter => "a PNCounter",
+            Self::GSet => "a GSet",
+            Self::ORSet => "an ORSet",
+            Self::EWFlag => "an EWFlag",
+            Self::LWWRegister => "an LWWRegister",
+            Self::ORMap => "an ORMap",
+        }
+    }
+
     /// The byte that stands for this type in frames, records and entry keys.
     #[must_use]
     pub const fn byte(self) -> u8 {
@@ -115,6 +129,16 @@ mod tests {
         assert_eq!((CrdtType::from_byte(0), CrdtType::from_byte(8)), (None, None));
         let unknown = "gcounter".parse::<CrdtType>().unwrap_err();
         assert!(CrdtType::ALL.iter().all(|known| unknown.to_string().contains(known.name())));
+    }
+
+    #[test]
+    fn articles_are_said_as_the_names_are() {
+        for crdt_type in CrdtType::ALL {
+            let (article, name) = crdt_type.with_article().split_once(' ').unwrap();
+            // O, E and L begin with the sound of a vowel when they are spelt.
+            let expected = if name.starts_with(['O', 'E', 'L']) { "an" } else { "a" };
+            assert_eq!((article, name), (expected, crdt_type.name()));
+        }
     }
 
     #[test]

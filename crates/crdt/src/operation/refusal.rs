@@ -16,7 +16,8 @@ pub enum Refusal {
     },
     /// The map's field is visible with another type.
     #[error(
-        "the field {field:?} is a {visible}, not a {requested}: remove the field first, or use another name"
+        "the field {field:?} is {}, not {}: remove the field first, or use another name",
+        visible.with_article(), requested.with_article()
     )]
     FieldOfAnotherType {
         /// The field's name.

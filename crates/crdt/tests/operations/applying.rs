@@ -125,6 +125,7 @@ fn answers_of_a_map_tell_of_map_and_field() {
         requested: CrdtType::ORSet,
     };
     assert_eq!(refusal.status(), 409);
+    assert!(refusal.to_string().contains("is an EWFlag, not an ORSet"), "{refusal}");
     assert_eq!(wrong, Err(refusal));
     let absent = object.outcome(&update("s", "ORSet", r#"{"op":"clear"}"#));
     assert_eq!(absent, Err(Refusal::FieldAbsent { field: "s".into() }));

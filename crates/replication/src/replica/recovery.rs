@@ -16,7 +16,8 @@ use crate::working_set::WorkingSet;
 pub enum RecoveryError {
     /// The group's objects are of another type than is configured.
     #[error(
-        "the stored group is a {stored}, not a {configured}; a group's type cannot change: give the new group another name"
+        "the stored group is {}, not {}; a group's type cannot change: give the new group another name",
+        stored.with_article(), configured.with_article()
     )]
     TypeMismatch {
         /// What the store holds.
