@@ -13,8 +13,24 @@ const JSON_TYPE: &str = "application/json";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OperationError {
     /// It is not an object.
-    #[error("an operation is a JSON object such as {{\"op\":\"increment\"}}")]
-    NotAnObject,
+    #[error(
+        "an operation is a JSON object with the member \"op\": {} has {}",
+        .crdt_type.with_article(), known(*.crdt_type)
+    )]
+    NotAnObject {
+        /// The object's or field's type.
+        crdt_type: CrdtType,
+    },
+    /// The object does not say which operation it is, or says it with something else
+    /// than a string.
+    #[error(
+        "the member \"op\" must name an operation: {} has {}",
+        .crdt_type.with_article(), known(*.crdt_type)
+    )]
+    Unnamed {
+        /// The object's or field's type.
+        crdt_type: CrdtType,
+    },
     /// A member is missing.
     #[error("{operation:?} needs the member {member:?}")]
     MissingMember {
@@ -23,13 +39,21 @@ pub enum OperationError {
         /// What is missing.
         member: &'static str,
     },
+    /// No element is given.
+    #[error("{operation:?} needs the member \"element\", or \"elements\" with an array")]
+    NoElements {
+        /// The operation.
+        operation: &'static str,
+    },
     /// A member is not known.
-    #[error("{operation:?} has no member {member:?}")]
+    #[error("{operation:?} has no member {member:?}: it has {}", listed(known))]
     UnknownMember {
         /// The operation.
         operation: &'static str,
         /// What was given.
         member: String,
+        /// What it could be.
+        known: &'static [&'static str],
     },
     /// A member's value is of the wrong kind.
     #[error("the member {member:?} must be {expected}")]
@@ -89,8 +113,10 @@ impl OperationError {
             | Self::AmountTooLarge
             | Self::MapInMap => 422,
             Self::Element(error) => error.status(),
-            Self::NotAnObject
+            Self::NotAnObject { .. }
+            | Self::Unnamed { .. }
             | Self::MissingMember { .. }
+            | Self::NoElements { .. }
             | Self::UnknownMember { .. }
             | Self::WrongValue { .. }
             | Self::UnknownType(_)
@@ -105,6 +131,14 @@ fn instead_of(operation: Option<&'static str>) -> String {
         || ": a GCounter only grows".to_owned(),
         |operation| format!(": use the operation {operation:?}"),
     )
+}
+
+/// The members of an operation beside `op`, for messages.
+fn listed(members: &[&str]) -> String {
+    match members {
+        [] => "none beside \"op\"".to_owned(),
+        members => members.join(", "),
+    }
 }
 
 /// The operations a client can send to a type, for messages.
@@ -130,22 +164,19 @@ impl Operation {
     ///
     /// [`OperationError`]: the client is told, with [`OperationError::status`].
     pub fn from_json(crdt_type: CrdtType, json: &Json) -> Result<Self, OperationError> {
-        let Json::Object(given) = json else { return Err(OperationError::NotAnObject) };
-        let op = json.member("op");
-        let op =
-            op.ok_or(OperationError::MissingMember { operation: "operation", member: "op" })?;
-        let op = op.as_str().ok_or(OperationError::WrongValue {
-            member: "op",
-            expected: "the name of an operation",
-        })?;
-        let members = |operation: &'static str, known: &[&str]| {
+        let Json::Object(given) = json else {
+            return Err(OperationError::NotAnObject { crdt_type });
+        };
+        let op = json.member("op").and_then(Json::as_str);
+        let op = op.ok_or(OperationError::Unnamed { crdt_type })?;
+        let members = |operation: &'static str, known: &'static [&'static str]| {
             let unknown = given
                 .iter()
                 .map(|(name, _)| name)
                 .find(|name| *name != "op" && !known.contains(&name.as_str()));
             match unknown {
                 Some(member) => {
-                    Err(OperationError::UnknownMember { operation, member: member.clone() })
+                    Err(OperationError::UnknownMember { operation, member: member.clone(), known })
                 }
                 None => Ok(Members { operation, json }),
             }
@@ -254,9 +285,7 @@ impl<'a> Members<'a> {
                 member: "elements",
                 expected: "left out where `element` is given",
             }),
-            (None, None) => {
-                Err(OperationError::MissingMember { operation: self.operation, member: "element" })
-            }
+            (None, None) => Err(OperationError::NoElements { operation: self.operation }),
         }
     }
 

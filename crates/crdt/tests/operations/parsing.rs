@@ -168,6 +168,41 @@ fn an_unknown_operation_is_told_the_known_ones() {
     ] {
         let error = parse(crdt_type, r#"{"op":"explode"}"#).unwrap_err().to_string();
         assert!(error.contains("explode") && error.ends_with(known), "{error}");
+        for vague in ["{}", r#"{"op":1}"#, r#"{"element":"x"}"#, "[]", "null"] {
+            let error = parse(crdt_type, vague).unwrap_err().to_string();
+            assert!(error.contains(crdt_type.name()) && error.ends_with(known), "{vague}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_member_is_told_the_right_ones() {
+    use CrdtType::{EWFlag, LWWRegister, ORMap, ORSet, PNCounter};
+    for (crdt_type, text, said) in [
+        (PNCounter, r#"{"op":"increment","bye":5}"#, r#""bye": it has by"#),
+        (ORSet, r#"{"op":"add","elem":5}"#, r#""elem": it has element, elements"#),
+        (ORSet, r#"{"op":"clear","element":"x"}"#, r#""element": it has none beside "op""#),
+        (EWFlag, r#"{"op":"enable","by":1}"#, r#""by": it has none beside "op""#),
+        (LWWRegister, r#"{"op":"set","valeu":1}"#, r#""valeu": it has value, ttl"#),
+        (ORMap, r#"{"op":"remove","element":1}"#, r#""element": it has field"#),
+        (
+            ORMap,
+            r#"{"op":"update","field":"f","op2":1}"#,
+            r#""op2": it has field, type, operation"#,
+        ),
+        (
+            ORSet,
+            r#"{"op":"add"}"#,
+            r#""add" needs the member "element", or "elements" with an array"#,
+        ),
+        (
+            ORMap,
+            r#"{"op":"update","field":"f","type":"EWFlag"}"#,
+            r#""update" needs the member "operation""#,
+        ),
+    ] {
+        let error = parse(crdt_type, text).unwrap_err().to_string();
+        assert!(error.ends_with(said), "{text}: {error}");
     }
 }
 
