@@ -6,10 +6,12 @@
 //! the context of then. Whatever is written meanwhile, here too, survives as it
 //! would from a replica that had not heard of the removal. Cells beyond one
 //! unit's go out before, in units of their own, in the order of their names;
-//! until the last unit, readers see a prefix removed.
+//! until the last unit, readers see the first fields removed. The cells of one
+//! field go together, for a part of them is a value that nobody ever wrote; only
+//! a field of more cells than one unit may take is cut.
 //!
 //! A removal that is cut short (the store fails, the process ends) has removed
-//! that prefix, and nobody was told that it is done.
+//! those first fields, and nobody was told that it is done.
 
 use std::collections::BTreeMap;
 
@@ -111,12 +113,13 @@ impl Replica {
         let key = removing.key.clone();
         let per_part = self.set.pace.entries_per_part;
         if removing.in_parts && removing.found.len() >= per_part {
-            let named = removing.found.iter().take(per_part);
+            let part = removing.next_part(per_part);
+            let named = removing.found.iter().take(part);
             let entries = named.map(|(name, change)| (name.clone(), change.clone())).collect();
             self.write_delta(&key, ObjectDelta { entries, removals: Vec::new() })?;
             if let Some(removing) = &mut self.removing {
                 removing.units += 1;
-                let rest = removing.found.keys().nth(per_part).cloned();
+                let rest = removing.found.keys().nth(part).cloned();
                 removing.found = match rest {
                     Some(rest) => removing.found.split_off(&rest),
                     None => BTreeMap::new(),
@@ -230,6 +233,15 @@ impl Removing {
                 self.found.insert(name, change);
             }
         }
+    }
+
+    /// How many of what was found go out next: up to `most`, which were found, and
+    /// whole fields of them unless the first alone is more.
+    fn next_part(&self, most: usize) -> usize {
+        let fields = || self.found.keys().map(|name| name.field().map(|field| field.name));
+        let behind = fields().skip(1).take(most);
+        let borders = fields().zip(behind).enumerate().filter(|(_, (field, next))| field != next);
+        borders.last().map_or(most, |(index, _)| index + 1)
     }
 
     /// Whether an entry has to be named: cells, and the existences of counters

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use coppice_crdt::testing::Object;
 use coppice_crdt::{
-    CrdtType, Element, Entries, Entry, EntryKey, Operation, Outcome, Part, VersionVector, query,
+    CrdtType, Element, Entries, Entry, EntryKey, Operation, Outcome, Part, RemovalLimits,
+    VersionVector, query,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -353,6 +354,41 @@ fn a_removal_cut_short_has_removed_a_prefix() {
         state::check(node);
     }
     assert_eq!(a.replica.digest(), b.replica.digest());
+}
+
+#[test]
+fn a_field_goes_whole_however_its_cells_fall_into_units() {
+    // A field is three entries: its existence and two cells.
+    for per_part in 3..9 {
+        let (mut a, _) = many_counters(50);
+        let limits = RemovalLimits { cells: 1, ..RemovalLimits::default() };
+        let pace = RemovalPace { limits, entries_per_part: per_part, ..RemovalPace::default() };
+        a.replica.set.pace = pace;
+        let mut left = Vec::new();
+        a.remove_in_steps(KEY, &Operation::Clear, |a, step| {
+            left.push(a.read(KEY, |object| query::size(object)).unwrap_or(0));
+            for field in 0..50 {
+                let value = value(a, &format!("{field:05}"));
+                let is_whole = value.as_deref().is_none_or(|value| value == "6");
+                assert!(is_whole, "{per_part} cells a unit, step {step}: {field} is {value:?}");
+            }
+        });
+        left.dedup();
+        assert!(left.len() > 100 / per_part / 2, "{per_part} cells a unit: {left:?} are left");
+    }
+}
+
+#[test]
+fn a_field_of_more_cells_than_a_unit_takes_goes_too() {
+    let (mut a, mut b) = many_counters(50);
+    let limits = RemovalLimits { cells: 1, ..RemovalLimits::default() };
+    a.replica.set.pace = RemovalPace { limits, entries_per_part: 1, ..RemovalPace::default() };
+    a.remove_in_steps(KEY, &Operation::Clear, |_, _| {});
+    exchange(&mut a, &mut b, at(2));
+    for node in [&mut a, &mut b] {
+        assert_eq!(node.read(KEY, |object| query::size(object)), Some(0));
+        state::check(node);
+    }
 }
 
 #[test]
