@@ -30,7 +30,7 @@ use coppice_replication::{LinkId, Missing, Now};
 pub use effect::Effect;
 pub use group::{GroupFigures, GroupSettings};
 pub use named::{Named, OtherGroup};
-pub use open::{OpenError, Opening, StoreIdentity};
+pub use open::{AddError, OpenError, Opening, StoreIdentity};
 
 use crate::records::RecordError;
 use crate::replica_task::{Precondition, SubmitError, WriteAnswer, WriteRequest};
@@ -135,8 +135,8 @@ impl<S: Store, T> Engine<S, T> {
         self.groups.get(&slot).map(|group| group.figures(now))
     }
 
-    /// Takes new settings of a group.
-    pub fn set_settings(&mut self, slot: Slot, settings: GroupSettings) {
+    /// Takes new settings of a group, if it is served.
+    pub(crate) fn set_settings(&mut self, slot: Slot, settings: GroupSettings) {
         if let Some(group) = self.groups.get_mut(&slot) {
             group.set_settings(settings);
         }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use error::SubmitError;
+pub use error::{GroupRefusal, ServeError, SubmitError};
 #[cfg(test)]
 pub(crate) use handle::GroupRequest;
 pub use handle::{
@@ -101,22 +101,24 @@ impl WriterHandle {
         self.links.clone()
     }
 
-    /// Serves a group, or takes its new settings.
+    /// Serves these groups with these settings and no others, or goes on as before.
+    /// What was served and is no more keeps its data. The slots, in order.
     ///
     /// # Errors
     ///
-    /// Why the group cannot be served, in words for its owner.
-    pub async fn serve(&self, spec: GroupSpec) -> Result<(Slot, GroupHandle), String> {
+    /// [`ServeError`]; nothing was changed.
+    pub async fn serve(
+        &self,
+        groups: Vec<GroupSpec>,
+    ) -> Result<Vec<(Slot, GroupHandle)>, ServeError> {
         let (done, answer) = oneshot::channel();
-        let gone = || "the writer has stopped".to_owned();
-        self.control.send(Control::Serve(spec, done)).await.map_err(|_| gone())?;
-        let (index, status) = answer.await.map_err(|_| gone())??;
-        Ok((index, GroupHandle { index, requests: self.requests.clone(), status }))
-    }
-
-    /// Stops serving a group; its data stays.
-    pub async fn drop_group(&self, slot: Slot) {
-        let _ = self.control.send(Control::Drop(slot)).await;
+        let gone = || ServeError::Store("the writer has stopped".to_owned());
+        self.control.send(Control::Serve(groups, done)).await.map_err(|_| gone())?;
+        let served = answer.await.map_err(|_| gone())??;
+        let handle = |(index, status)| {
+            (index, GroupHandle { index, requests: self.requests.clone(), status })
+        };
+        Ok(served.into_iter().map(handle).collect())
     }
 
     /// Waits until the thread ends: by itself, which is a failure, or after

@@ -59,8 +59,8 @@ pub enum RunError {
         /// Why.
         error: OpenError,
     },
-    /// A group cannot be served.
-    #[error("groups: {0}")]
+    /// Groups cannot be served; the fields are named.
+    #[error("{0}")]
     Group(String),
     /// The peers' port cannot be served.
     #[error(transparent)]
@@ -130,6 +130,7 @@ struct Front {
     groups: Arc<Groups>,
     name: Arc<str>,
     configs: watch::Receiver<Arc<AgentConfig>>,
+    config_metrics: ConfigMetrics,
     /// Empty until the store is open.
     store: Arc<OnceLock<StoreOperations>>,
     ports: Ports,
@@ -145,7 +146,7 @@ impl Front {
         register_build_info(&registry)?;
         // Before anything takes time, so that no edit falls in between.
         let metrics = ConfigMetrics::new(&registry)?;
-        let (config_watch, configs) = ConfigWatch::new(source, config.clone(), metrics);
+        let (config_watch, configs) = ConfigWatch::new(source, config.clone(), metrics.clone());
         let front = Self {
             registry,
             clock: Arc::new(SystemClock::new()),
@@ -153,6 +154,7 @@ impl Front {
             groups: Arc::new(Groups::new()),
             name: replica_name(config).into(),
             configs,
+            config_metrics: metrics,
             store: Arc::default(),
             ports: Ports::default(),
         };
@@ -189,7 +191,8 @@ impl Front {
             // Nothing was written that could be handed over.
             () = shutdown.cancelled() => return Ok(()),
         };
-        let mut agent = Agent::new(writer, reader.clone(), Arc::clone(&self.groups), &config);
+        let followed = (&config, self.config_metrics.clone());
+        let mut agent = Agent::new(writer, reader.clone(), Arc::clone(&self.groups), followed);
         let begun = self.begin(&mut agent, &config, (reader, snapshots)).await;
         let supervisor = match begun {
             Ok(supervisor) => supervisor,

@@ -2,7 +2,9 @@
 //!
 //! The file is read once a second and compared by content, which sees every way
 //! of replacing it (editors, symbolic links of mounted volumes) at the cost of
-//! one small read. A broken edit leaves the running configuration in force.
+//! one small read. A broken edit leaves the running configuration in force. Whether
+//! the store can serve what is asked for is not judged here: only the writer knows
+//! what it holds, and what it refused may be asked for again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -75,9 +77,7 @@ impl ConfigWatch {
         };
         let judged = self.judged.insert(text);
         let running = self.running.borrow().clone();
-        let next = resolve(judged, &self.source.overrides)
-            .and_then(|next| keeps_identities(&running, next));
-        match next {
+        match resolve(judged, &self.source.overrides) {
             Ok(next) if next == *running => {}
             Ok(next) => {
                 for field in needing_restart(&running, &next) {
@@ -95,32 +95,6 @@ impl ConfigWatch {
         self.metrics.refused();
         warn!(%error, "the edit of the configuration is refused; what ran before stays in force");
     }
-}
-
-/// Refuses an edit that would turn a running group into another one.
-fn keeps_identities(running: &AgentConfig, next: AgentConfig) -> Result<AgentConfig, ConfigError> {
-    let changed = next.groups.iter().enumerate().filter_map(|(index, group)| {
-        let before = running.groups.iter().find(|before| before.name == group.name)?;
-        if before.crdt != group.crdt {
-            let path = format!("groups[{index}].crdt.type");
-            let message = format!(
-                "a group's type never changes, and {:?} is {}: use another name",
-                group.name,
-                before.crdt.crdt_type.with_article()
-            );
-            return Some(coppice_api::FieldProblem { path, message });
-        }
-        (before.effective_id() != group.effective_id()).then(|| coppice_api::FieldProblem {
-            path: format!("groups[{index}].id"),
-            message: format!(
-                "a group's id never changes, and {:?} has {}: use another name",
-                group.name,
-                before.effective_id()
-            ),
-        })
-    });
-    let problems: Vec<_> = changed.collect();
-    if problems.is_empty() { Ok(next) } else { Err(ConfigError::Fields(problems)) }
 }
 
 /// The changed fields that a running agent cannot follow.
@@ -195,8 +169,6 @@ mod tests {
             edited.edit("groups: [{name: a, crdt: {type: Nothing}}]");
         }
         assert_eq!((edited.groups(), edited.reloads("refused")), (1, 1));
-        edited.edit("groups: [{name: a, crdt: {type: ORSet}}]");
-        assert_eq!(edited.reloads("refused"), 2, "a group cannot become another type");
         edited.edit(TWO);
         assert_eq!((edited.groups(), edited.reloads("applied")), (2, 1), "a mended file is taken");
     }

@@ -27,6 +27,25 @@ pub struct GroupSettings {
     pub durability: GroupDurability,
 }
 
+#[cfg(test)]
+impl GroupSettings {
+    /// Those of a small group that expects no peers.
+    pub(crate) fn small() -> Self {
+        let replica = ReplicaSettings {
+            eager: true,
+            interval_ms: 5_000,
+            log_bytes: 1 << 20,
+            log_age_ms: 3_600_000,
+            startup_wait_ms: 0,
+            expects_peers: false,
+            frame_bytes: coppice_replication::FRAME_BYTES,
+            removals: coppice_replication::RemovalPace::default(),
+        };
+        let limits = WriteLimits { objects: 100, elements: 100, value_bytes: 100 };
+        Self { replica, limits, durability: GroupDurability::None }
+    }
+}
+
 /// What a group looks like.
 #[derive(Clone, Debug)]
 pub struct GroupFigures {

@@ -6,11 +6,14 @@
 //! that a name was last served with, and a group that would leave data behind is
 //! refused: nobody is to look for lost objects that are all there.
 //!
-//! A name whose group never held anything is free. A store of an earlier version
-//! has no such records; it gets them as its groups are served.
+//! A name whose group never held anything is free, and so is one whose group is
+//! served under another name. All groups are therefore judged together, and what is
+//! decided is written at once or not at all. A store of an earlier version has no such
+//! records; it gets them as its groups are served.
 //!
 //! Invariant: an id has one name, the one it was last served under.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use coppice_api::Group;
@@ -21,7 +24,7 @@ use uuid::Uuid;
 use super::{Engine, EngineError, OpenError};
 use crate::records::{GroupRecords, RecordError};
 use crate::store::keys::{self, Slot};
-use crate::store::{Batch, Durability, KeyRange, Limit, Store, StoreError, Table, end_of_prefix};
+use crate::store::{Batch, KeyRange, Limit, Store, StoreError, Table, end_of_prefix};
 
 const VERSION: u8 = 1;
 
@@ -49,51 +52,122 @@ pub struct OtherGroup {
 
 // === impl Engine ===
 
+/// What serving some groups takes, before any of it is done.
+pub(super) struct Claims {
+    /// Where each group's records are, or will be.
+    pub(super) slots: Vec<Slot>,
+    /// What is to be written: new slots, and what names stand for now.
+    pub(super) batch: Batch,
+}
+
+/// The store's records of names.
+type Names = BTreeMap<Vec<u8>, Result<Named, DecodeError>>;
+
 impl<S: Store, T> Engine<S, T> {
-    /// The slot of the group that `name` is configured as; a new one if the store
-    /// has none of that id.
+    /// Judges groups that are to be served, by what the store holds under their
+    /// names and ids. All of them are looked at together, so that names may be
+    /// exchanged. Writes nothing.
     ///
     /// # Errors
     ///
-    /// [`OpenError::OtherGroup`] if the name stands for another group that holds
-    /// something; nothing was changed.
-    pub(super) fn claim(&mut self, name: &str, configured: Named) -> Result<Slot, OpenError> {
-        let slot = self.slot_of(&configured.id)?;
-        let stored = self.named(name)?;
-        if let (Some(slot), true) = (slot, stored == Some(configured)) {
-            return Ok(slot);
-        }
-        if let Some(stored) = stored
-            && let Some(stored_slot) = self.slot_of(&stored.id)?
-            && let Some(totals) =
-                (GroupRecords { store: &self.store, slot: stored_slot }).totals()?
-        {
-            let (name, objects) = (name.to_owned(), totals.objects);
-            return Err(OtherGroup { name, stored, configured, objects }.into());
-        }
-        let mut batch = Batch::new();
-        let slot = if let Some(slot) = slot {
-            slot
-        } else {
-            let slot = self.free_slot()?;
-            batch.put(Table::Meta, &keys::group(&configured.id), &slot.to_be_bytes());
-            slot
-        };
-        for (key, named) in self.meta(keys::NAMES)? {
-            // The group had another name before.
-            if Named::decode(&named).is_ok_and(|named| named.id == configured.id) {
-                batch.delete(Table::Meta, &key);
+    /// If the store fails or the record of a name is damaged. Refusals are no
+    /// error: by index, the groups that would leave data behind.
+    pub(super) fn judge(
+        &self,
+        groups: &[(&str, Named)],
+    ) -> Result<Result<Claims, Vec<(usize, OtherGroup)>>, OpenError> {
+        let names = self.names()?;
+        let mut refused = Vec::new();
+        for (index, &(name, configured)) in groups.iter().enumerate() {
+            if let Some((stored, objects)) = self.left_behind((name, configured), groups, &names)? {
+                let name = name.to_owned();
+                refused.push((index, OtherGroup { name, stored, configured, objects }));
             }
         }
-        batch.put(Table::Meta, &keys::name(name), &configured.encode());
-        self.store.commit(&batch, Durability::Sync)?;
-        Ok(slot)
+        if !refused.is_empty() {
+            return Ok(Err(refused));
+        }
+        let (mut slots, mut batch) = (Vec::new(), Batch::new());
+        for (key, named) in &names {
+            // The group had another name before.
+            let had = |(name, of): &(&str, Named)| {
+                *key != keys::name(name) && named.as_ref().is_ok_and(|named| named.id == of.id)
+            };
+            if groups.iter().any(had) {
+                batch.delete(Table::Meta, key);
+            }
+        }
+        let mut free = self.free_slot()?;
+        for (name, configured) in groups {
+            slots.push(if let Some(slot) = self.slot_of(&configured.id)? {
+                slot
+            } else {
+                batch.put(Table::Meta, &keys::group(&configured.id), &free.to_be_bytes());
+                free += 1;
+                free - 1
+            });
+            let key = keys::name(name);
+            if names.get(&key) != Some(&Ok(*configured)) {
+                batch.put(Table::Meta, &key, &configured.encode());
+            }
+        }
+        Ok(Ok(Claims { slots, batch }))
     }
 
-    fn named(&self, name: &str) -> Result<Option<Named>, EngineError> {
-        let found = self.store.get(Table::Meta, &keys::name(name))?;
-        let damaged = |error| RecordError::Damaged { table: Table::Meta, error };
-        Ok(found.map(|bytes| Named::decode(&bytes).map_err(damaged)).transpose()?)
+    /// The group whose data nobody would be served any more if `name` stood for
+    /// `configured`, and how many objects it has.
+    fn left_behind(
+        &self,
+        (name, configured): (&str, Named),
+        groups: &[(&str, Named)],
+        names: &Names,
+    ) -> Result<Option<(Named, u64)>, OpenError> {
+        if let Some((Some(crdt_type), objects)) = self.held(&configured.id, names)?
+            && crdt_type != configured.crdt_type
+        {
+            return Ok(Some((Named { crdt_type, ..configured }, objects)));
+        }
+        let stays = |id: &[u8; 16]| groups.iter().any(|(_, group)| group.id == *id);
+        let candidates = match names.get(&keys::name(name)) {
+            Some(stored) => {
+                let damaged = |error| RecordError::Damaged { table: Table::Meta, error };
+                vec![stored.clone().map_err(damaged)?]
+            }
+            // The ids that the name may have been served with, where no other name is
+            // known to have them.
+            None => {
+                let is_named = |id| names.values().flatten().any(|named| named.id == id);
+                let possible = CrdtType::ALL.into_iter().map(|of| Named::by_default(name, of));
+                possible.filter(|named| !is_named(named.id)).collect()
+            }
+        };
+        for stored in candidates.into_iter().filter(|stored| !stays(&stored.id)) {
+            if let Some((_, objects)) = self.held(&stored.id, names)? {
+                return Ok(Some((stored, objects)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a group's objects are, as far as that is known, and how many there are;
+    /// `None` if it never held anything.
+    fn held(
+        &self,
+        id: &[u8; 16],
+        names: &Names,
+    ) -> Result<Option<(Option<CrdtType>, u64)>, EngineError> {
+        let Some(slot) = self.slot_of(id)? else { return Ok(None) };
+        let records = GroupRecords { store: &self.store, slot };
+        let Some(totals) = records.totals()? else { return Ok(None) };
+        // A young group may have no head yet.
+        let named = names.values().flatten().find(|named| named.id == *id);
+        let head = records.head()?.map(|head| head.crdt_type);
+        Ok(Some((head.or(named.map(|named| named.crdt_type)), totals.objects)))
+    }
+
+    fn names(&self) -> Result<Names, StoreError> {
+        let found = self.meta(keys::NAMES)?.into_iter();
+        Ok(found.map(|(key, bytes)| (key.to_vec(), Named::decode(&bytes))).collect())
     }
 
     fn slot_of(&self, id: &[u8; 16]) -> Result<Option<Slot>, StoreError> {
@@ -151,15 +225,25 @@ impl Named {
         }
     }
 
-    /// Whether the id is the one that a group has if none is configured.
+    /// What a name stands for if no id is configured.
+    fn by_default(name: &str, crdt_type: CrdtType) -> Self {
+        let id = *Group::new(name, crdt_type).effective_id().as_bytes();
+        Self { id, crdt_type }
+    }
+
     fn has_default_id(&self, name: &str) -> bool {
-        Group::new(name, self.crdt_type).effective_id().as_bytes() == &self.id
+        *self == Self::by_default(name, self.crdt_type)
     }
 }
 
 // === impl OtherGroup ===
 
 impl OtherGroup {
+    /// The field of the group that is not as it was.
+    pub(super) fn field(&self) -> &'static str {
+        if self.stored.crdt_type == self.configured.crdt_type { "id" } else { "crdt.type" }
+    }
+
     /// What to write to be served what the store holds.
     fn mend(&self) -> String {
         let Self { name, stored, configured, .. } = self;

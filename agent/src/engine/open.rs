@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use coppice_crdt::ActorId;
 use coppice_crdt::mutant::{self, Mutant};
-use coppice_crdt::{ActorId, CrdtType};
-use coppice_replication::{DecodeError, Decoder, Encoder, Identity, Now, Recovered, RecoveryError};
+use coppice_replication::{
+    DecodeError, Decoder, Encoder, Identity, Now, Recovered, RecoveryError, Replica,
+    ReplicaSettings,
+};
 
 use super::group::{Group, GroupSettings};
-use super::named::{Named, OtherGroup};
+use super::named::{Claims, Named, OtherGroup};
 use super::{Engine, EngineError};
 use crate::records::{GroupRecords, RecordError};
 use crate::store::keys::{self, Slot};
@@ -62,10 +65,41 @@ pub enum OpenError {
     OtherGroup(Box<OtherGroup>),
 }
 
+/// Why groups are not served. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AddError {
+    /// Not because of one of them.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// Because of these, by index: the others may be served without them.
+    #[error("{}", self.with_mend())]
+    Groups(Vec<(usize, OpenError)>),
+}
+
 /// What to do about a damaged store.
 const MEND_DAMAGE: &str = "; move the data folder away, and peers fill a new one with all that \
      they have; for what no peer has, the moved folder has snapshots: `coppice-agent snapshot \
      restore FOLDER/snapshots/NAME --group GROUP`";
+
+impl AddError {
+    /// What it says, and what to do where that is known.
+    #[must_use]
+    pub fn with_mend(&self) -> String {
+        match self {
+            Self::Store(error) => error.with_mend(),
+            Self::Groups(refused) => {
+                let said: Vec<_> = refused.iter().map(|(_, error)| error.with_mend()).collect();
+                said.join("; ")
+            }
+        }
+    }
+
+    /// Whether the volume is full.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Store(OpenError::Store(error)) if error.is_disk_full())
+    }
+}
 
 impl OpenError {
     /// What it says, and for a damaged store, on which no other attempt and no
@@ -73,6 +107,15 @@ impl OpenError {
     #[must_use]
     pub fn with_mend(&self) -> String {
         format!("{self}{}", if self.is_damage() { MEND_DAMAGE } else { "" })
+    }
+
+    /// The field of a group that is to be changed, where one is.
+    #[must_use]
+    pub fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::OtherGroup(other) => Some(other.field()),
+            Self::Group { .. } | Self::Store(_) | Self::Record(_) | Self::Identity(_) => None,
+        }
     }
 
     fn is_damage(&self) -> bool {
@@ -135,22 +178,57 @@ impl<S: Store, T> Engine<S, T> {
         }
     }
 
-    /// Serves a group: recovers its replica, or begins an empty one.
+    /// Serves groups, all or none: recovers their replicas, or begins empty ones.
+    /// Those that are served already take their settings. The slots, in order.
     ///
     /// # Errors
     ///
-    /// If the store fails, records are damaged, or the group is stored with
-    /// another type or id.
-    pub fn add_group(
+    /// [`AddError`]; nothing was changed, in the store or here.
+    pub fn add_groups(
         &mut self,
-        (name, id, crdt_type): (&str, [u8; 16], CrdtType),
-        settings: GroupSettings,
+        groups: &[(&str, Named, GroupSettings)],
         now: Now,
-    ) -> Result<Slot, OpenError> {
-        let slot = self.claim(name, Named { id, crdt_type })?;
+    ) -> Result<Vec<Slot>, AddError> {
+        let named: Vec<_> = groups.iter().map(|&(name, named, _)| (name, named)).collect();
+        let Claims { slots, batch } = self.judge(&named)?.map_err(|refused| {
+            let refused = refused.into_iter().map(|(index, other)| (index, other.into()));
+            AddError::Groups(refused.collect())
+        })?;
+        let (mut recovered, mut failed) = (Vec::new(), Vec::new());
+        for (index, (&slot, (name, named, settings))) in slots.iter().zip(groups).enumerate() {
+            if self.groups.contains_key(&slot) {
+                continue;
+            }
+            match self.recovered((name, *named), (slot, settings.replica), now) {
+                Ok(replica) => recovered.push((slot, replica, *settings)),
+                Err(error) => failed.push((index, error)),
+            }
+        }
+        if !failed.is_empty() {
+            return Err(AddError::Groups(failed));
+        }
+        if !batch.is_empty() {
+            self.store.commit(&batch, Durability::Sync).map_err(OpenError::from)?;
+        }
+        for (&slot, (_, _, settings)) in slots.iter().zip(groups) {
+            self.set_settings(slot, *settings);
+        }
+        for (slot, replica, settings) in recovered {
+            let serving = BTreeMap::new();
+            self.groups.insert(slot, Group { slot, replica, settings, serving, before: None });
+        }
+        Ok(slots)
+    }
+
+    fn recovered(
+        &self,
+        (name, named): (&str, Named),
+        (slot, settings): (Slot, ReplicaSettings),
+        now: Now,
+    ) -> Result<Replica, OpenError> {
         let identity = Identity {
-            group_id: id,
-            crdt_type,
+            group_id: named.id,
+            crdt_type: named.crdt_type,
             store: self.opening.store.id,
             opening: self.opening.actor,
             opening_number: self.opening.store.openings,
@@ -159,8 +237,7 @@ impl<S: Store, T> Engine<S, T> {
         let failed = |error| OpenError::Group { name: name.to_owned(), error };
         let records = GroupRecords { store: &self.store, slot };
         let (head, repair) = (records.head()?, records.repair()?);
-        let mut recovered =
-            Recovered::new(identity, settings.replica, head, repair).map_err(failed)?;
+        let mut recovered = Recovered::new(identity, settings, head, repair).map_err(failed)?;
         let mut seq = recovered.first_seq();
         loop {
             let page = records.log(seq, RECOVERY_BYTES)?;
@@ -173,9 +250,7 @@ impl<S: Store, T> Engine<S, T> {
         }
         let mut replica = recovered.finish(now).map_err(failed)?;
         replica.resume_sweeps(records.sweeps()?);
-        let serving = BTreeMap::new();
-        self.groups.insert(slot, Group { slot, replica, settings, serving, before: None });
-        Ok(slot)
+        Ok(replica)
     }
 }
 

@@ -165,11 +165,9 @@ impl<S: Store, T> Engine<S, T> {
 #[cfg(test)]
 mod tests {
     use coppice_crdt::{CrdtType, Operation, RemovalLimits};
-    use coppice_replication::{
-        FRAME_BYTES, Now, ObjectKey, RemovalPace, ReplicaSettings, WriteLimits, range_of,
-    };
+    use coppice_replication::{Now, ObjectKey, RemovalPace, range_of};
 
-    use crate::engine::{Effect, Engine, GroupDurability, GroupSettings};
+    use crate::engine::{Effect, Engine, GroupSettings, Named};
     use crate::records::GroupRecords;
     use crate::replica_task::{SubmitError, WriteRequest};
     use crate::store::keys::Slot;
@@ -181,21 +179,13 @@ mod tests {
     /// An engine with a group of maps, in which one unit takes one counter cell.
     fn engine() -> (Engine<MemoryStore, u8>, Slot) {
         let limits = RemovalLimits { cells: 1, ..RemovalLimits::default() };
-        let replica = ReplicaSettings {
-            eager: true,
-            interval_ms: 1_000,
-            log_bytes: 1 << 20,
-            log_age_ms: 3_600_000,
-            startup_wait_ms: 0,
-            expects_peers: false,
-            frame_bytes: FRAME_BYTES,
-            removals: RemovalPace { limits, entries_per_part: 1, ..RemovalPace::default() },
-        };
-        let limits = WriteLimits { objects: 100, elements: 100, value_bytes: 100 };
-        let settings = GroupSettings { replica, limits, durability: GroupDurability::None };
+        let mut settings = GroupSettings::small();
+        settings.replica.removals =
+            RemovalPace { limits, entries_per_part: 1, ..RemovalPace::default() };
         let mut engine = Engine::open(MemoryStore::new(), "a".into(), [7; 32]).expect("it opens");
-        let slot = engine.add_group(("maps", GROUP, CrdtType::ORMap), settings, NOW);
-        (engine, slot.expect("it is served"))
+        let maps = Named { id: GROUP, crdt_type: CrdtType::ORMap };
+        let slots = engine.add_groups(&[("maps", maps, settings)], NOW).expect("it is served");
+        (engine, slots[0])
     }
 
     fn submit(engine: &mut Engine<MemoryStore, u8>, slot: Slot, ticket: u8, of: &[Operation]) {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use coppice_crdt::Refusal;
 
+use crate::engine::{AddError, OpenError};
+
 /// Why a local write was not acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
@@ -80,6 +82,44 @@ impl SubmitError {
             | Self::LimitReached { .. }
             | Self::UnitTooLarge { .. }
             | Self::GroupGone => None,
+        }
+    }
+}
+
+/// Why groups are not served as asked. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Because of these; the others can be served without them.
+    #[error("{}", .0.iter().map(|of| of.message.clone()).collect::<Vec<_>>().join("; "))]
+    Groups(Vec<GroupRefusal>),
+    /// Because of none of them. It may succeed later.
+    #[error("{0}")]
+    Store(String),
+}
+
+/// Why one group cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupRefusal {
+    /// Which of those that were to be served.
+    pub index: usize,
+    /// The field of it that is to be changed, where one is.
+    pub field: Option<&'static str>,
+    /// In words for its owner, with its name.
+    pub message: String,
+}
+
+impl From<AddError> for ServeError {
+    fn from(error: AddError) -> Self {
+        match error {
+            AddError::Store(error) => Self::Store(error.with_mend()),
+            AddError::Groups(refused) => {
+                let refusal = |(index, error): (usize, OpenError)| GroupRefusal {
+                    index,
+                    field: error.field(),
+                    message: error.with_mend(),
+                };
+                Self::Groups(refused.into_iter().map(refusal).collect())
+            }
         }
     }
 }

@@ -4,12 +4,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use coppice_crdt::{CrdtType, Operation};
-use coppice_replication::{FRAME_BYTES, RemovalPace, ReplicaSettings, WriteLimits};
 use prometheus::Registry;
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::engine::{GroupDurability, GroupSettings};
+use crate::engine::GroupSettings;
 use crate::store::failing::Failing;
 
 /// A writer of one counter group, and how many of its next commits fail.
@@ -30,8 +29,13 @@ async fn started(store: Failing, registry: &Registry) -> (WriterHandle, GroupHan
         random: rand::random::<[u8; 32]>,
     };
     let writer = super::start(start).unwrap();
-    let (_, group) = writer.serve(spec()).await.unwrap();
+    let group = served(&writer, spec()).await;
     (writer, group)
+}
+
+async fn served(writer: &WriterHandle, spec: GroupSpec) -> GroupHandle {
+    let mut served = writer.serve(vec![spec]).await.unwrap();
+    served.pop().unwrap().1
 }
 
 fn spec() -> GroupSpec {
@@ -40,18 +44,9 @@ fn spec() -> GroupSpec {
 }
 
 fn settings(expects_peers: bool) -> GroupSettings {
-    let replica = ReplicaSettings {
-        eager: true,
-        interval_ms: 5_000,
-        log_bytes: 1 << 20,
-        log_age_ms: 3_600_000,
-        startup_wait_ms: 0,
-        expects_peers,
-        frame_bytes: FRAME_BYTES,
-        removals: RemovalPace::default(),
-    };
-    let limits = WriteLimits { objects: 100, elements: 100, value_bytes: 100 };
-    GroupSettings { replica, limits, durability: GroupDurability::None }
+    let mut settings = GroupSettings::small();
+    settings.replica.expects_peers = expects_peers;
+    settings
 }
 
 async fn increment(group: &GroupHandle) -> Result<WriteAnswer, SubmitError> {
@@ -129,7 +124,7 @@ async fn a_hand_over_says_what_is_left() {
 
     let (writer, group) = started(Failing::default(), &Registry::new()).await;
     let spec = GroupSpec { settings: settings(true), ..spec() };
-    writer.serve(spec).await.unwrap();
+    served(&writer, spec).await;
     assert_eq!(writer.hand_over().await, HandedOver::Everything, "there is nothing yet");
     increment(&group).await.unwrap();
     let left = NotHandedOver { group: "hits".into(), peers: Vec::new(), only_here: 1 };

@@ -26,7 +26,7 @@ use tracing::{error, info};
 
 use super::handle::{GroupRequest, Ticket};
 use super::metrics::WriterMetrics;
-use super::{GroupStatus, HandedOver, SubmitError, WriteAnswer};
+use super::{GroupStatus, HandedOver, ServeError, SubmitError, WriteAnswer};
 use crate::clock::Clock;
 use crate::engine::{Effect, Engine, EngineError, GroupSettings};
 use crate::peer::LinkEvent;
@@ -54,16 +54,14 @@ pub struct GroupSpec {
     pub settings: GroupSettings,
 }
 
-/// The slot and the status of a group that is served, or why it is not.
-pub(crate) type ServeAnswer = Result<(Slot, watch::Receiver<Arc<GroupStatus>>), String>;
+/// The slots and the status of the groups that are served, or why they are not.
+pub(crate) type ServeAnswer = Result<Vec<(Slot, watch::Receiver<Arc<GroupStatus>>)>, ServeError>;
 
 /// What the owner of the agent asks of the writer.
 #[derive(Debug)]
 pub(crate) enum Control {
-    /// Serve this group, or take its new settings.
-    Serve(GroupSpec, oneshot::Sender<ServeAnswer>),
-    /// Stop serving a group; its data stays.
-    Drop(Slot),
+    /// Serve these groups with these settings, and no others; or leave it as it is.
+    Serve(Vec<GroupSpec>, oneshot::Sender<ServeAnswer>),
     /// Say when a linked peer has everything on disk.
     HandOver(oneshot::Sender<HandedOver>),
     /// Put everything on disk, close the store and end.
@@ -281,10 +279,9 @@ impl<S: Store> Writer<S> {
 
     fn control(&mut self, engine: &mut Engine<S, Answer>, control: Control) {
         match control {
-            Control::Serve(spec, done) => {
-                let _ = done.send(self.serve_group(engine, spec));
+            Control::Serve(specs, done) => {
+                let _ = done.send(self.serve_groups(engine, specs));
             }
-            Control::Drop(slot) => self.drop_group(engine, slot),
             Control::HandOver(done) => self.begin_hand_over(engine, done),
             Control::Stop(_) => {}
         }

@@ -17,17 +17,20 @@ use crate::discovery::{PeerAddress, StaticPeers};
 use crate::engine::{GroupDurability, GroupSettings};
 use crate::peer::{GroupName, Supervisor};
 use crate::query::{Groups, ServedGroup, StoredGroup};
-use crate::replica_task::{GroupSpec, WriterHandle};
+use crate::replica_task::{GroupRefusal, GroupSpec, ServeError, WriterHandle};
 use crate::store::Reader;
 use crate::store::keys::Slot;
+use crate::telemetry::ConfigMetrics;
 
 /// How long until a group that could not be served is tried again.
 const RETRY: Duration = Duration::from_secs(2);
+
 /// What changes with the configuration while the agent runs.
 pub(super) struct Agent<R> {
     pub(super) writer: WriterHandle,
     reader: R,
     groups: Arc<Groups>,
+    metrics: ConfigMetrics,
     served: BTreeMap<String, (Slot, Group, ServedGroup)>,
     pub(super) peers: StaticPeers,
 }
@@ -38,59 +41,95 @@ impl<R: Reader> Agent<R> {
         writer: WriterHandle,
         reader: R,
         groups: Arc<Groups>,
-        config: &AgentConfig,
+        (config, metrics): (&AgentConfig, ConfigMetrics),
     ) -> Self {
         let peers = StaticPeers::new(addresses(config));
-        Self { writer, reader, groups, served: BTreeMap::new(), peers }
+        Self { writer, reader, groups, metrics, served: BTreeMap::new(), peers }
     }
 
-    /// Serves what the configuration lists, with its settings, and nothing else.
+    /// Serves all groups of the configuration, or none.
     ///
     /// # Errors
     ///
-    /// Why groups are not served, or not with their new settings; the others are.
+    /// Why they are not served, a line each.
     pub(super) async fn serve(&mut self, config: &AgentConfig) -> Result<(), String> {
-        let listed = |name: &str| config.groups.iter().any(|group| group.name == name);
-        let gone: Vec<String> = self.served.keys().filter(|name| !listed(name)).cloned().collect();
-        for name in gone {
-            if let Some((slot, ..)) = self.served.remove(&name) {
-                warn!(group = name, "no longer listed: not served any more, its data stays");
-                self.writer.drop_group(slot).await;
+        let served = self.serve_these(config.groups.clone(), config).await;
+        served.map_err(|error| match error {
+            ServeError::Store(error) => format!("groups: {error}"),
+            ServeError::Groups(refused) => {
+                let said = refused.into_iter().map(|refusal| {
+                    let index = Some(refusal.index).filter(|index| *index < config.groups.len());
+                    in_words(index, refusal)
+                });
+                said.collect::<Vec<_>>().join("\n")
             }
-        }
+        })
+    }
+
+    /// Serves the groups of the configuration that can be. In place of one that
+    /// cannot, what is served under its name goes on.
+    ///
+    /// # Errors
+    ///
+    /// Why not all are served as configured.
+    async fn serve_what_can_be(&mut self, config: &AgentConfig) -> Result<(), String> {
+        let mut wanted = config.groups.clone();
         let mut refusals = Vec::new();
-        for group in &config.groups {
-            let known = self.served.get(&group.name);
-            if known.is_some_and(|(_, served, _)| served == group) {
-                continue;
+        loop {
+            let refused = match self.serve_these(wanted.clone(), config).await {
+                Ok(()) => break,
+                Err(ServeError::Store(error)) => return Err(error),
+                Err(ServeError::Groups(refused)) => refused,
+            };
+            let mut kept = Vec::new();
+            // From the last on, for each moves those behind it.
+            for refusal in refused.into_iter().rev() {
+                let group = wanted.remove(refusal.index);
+                let before = self.served.get(&group.name).map(|(_, before, _)| before);
+                kept.extend(before.filter(|before| !is_same(before, &group)).cloned());
+                let index = config.groups.iter().position(|listed| listed.name == group.name);
+                refusals.push(in_words(index, refusal));
             }
-            if let Err(refusal) = self.serve_group(group, config).await {
-                refusals.push(refusal);
-            }
+            // Unless its data goes by another name now.
+            kept.retain(|kept| wanted.iter().all(|of| of.effective_id() != kept.effective_id()));
+            wanted.extend(kept);
         }
-        self.groups.replace(self.served.values().map(|(_, _, served)| served.clone()));
         if refusals.is_empty() { Ok(()) } else { Err(refusals.join("; ")) }
     }
 
-    async fn serve_group(&mut self, group: &Group, config: &AgentConfig) -> Result<(), String> {
-        let id = *group.effective_id().as_bytes();
-        let spec = GroupSpec {
+    /// Serves these groups and no others, or goes on as before.
+    async fn serve_these(
+        &mut self,
+        wanted: Vec<Group>,
+        config: &AgentConfig,
+    ) -> Result<(), ServeError> {
+        let specs = wanted.iter().map(|group| GroupSpec {
             name: group.name.as_str().into(),
-            id,
+            id: *group.effective_id().as_bytes(),
             crdt_type: group.crdt.crdt_type,
             settings: settings(group, config),
-        };
-        let (slot, handle) = self.writer.serve(spec).await?;
-        let views = StoredGroup { reader: self.reader.clone(), slot, etag_key: EtagKey::new(id) };
-        let served = ServedGroup {
-            name: group.name.as_str().into(),
-            crdt_type: group.crdt.crdt_type,
-            id,
-            value_bytes: group.limits.value_bytes.get(),
-            handle,
-            views: Arc::new(views),
-        };
-        self.served.insert(group.name.clone(), (slot, group.clone(), served));
+        });
+        let handles = self.writer.serve(specs.collect()).await?;
+        let mut served = BTreeMap::new();
+        for (group, (slot, handle)) in wanted.into_iter().zip(handles) {
+            let id = *group.effective_id().as_bytes();
+            let views =
+                StoredGroup { reader: self.reader.clone(), slot, etag_key: EtagKey::new(id) };
+            let shown = ServedGroup {
+                name: group.name.as_str().into(),
+                crdt_type: group.crdt.crdt_type,
+                id,
+                value_bytes: group.limits.value_bytes.get(),
+                handle,
+                views: Arc::new(views),
+            };
+            served.insert(group.name.clone(), (slot, group, shown));
+        }
+        for name in self.served.keys().filter(|name| !served.contains_key(*name)) {
+            warn!(group = name, "no longer listed: not served any more, its data stays");
+        }
+        self.served = served;
+        self.groups.replace(self.served.values().map(|(_, _, served)| served.clone()));
         Ok(())
     }
 
@@ -122,17 +161,34 @@ impl<R: Reader> Agent<R> {
             }
             let config = Arc::clone(&configs.borrow_and_update());
             self.peers.replace(addresses(&config));
-            let before = std::mem::replace(&mut refused, self.serve(&config).await.err());
+            let outcome = self.serve_what_can_be(&config).await;
+            let before = std::mem::replace(&mut refused, outcome.err());
             match &refused {
                 None => info!("the configuration's changes are in force"),
                 // Said once, and tried again and again.
                 Some(error) if refused != before => {
                     error!(error, "not all groups are served as configured");
+                    self.metrics.refused();
                 }
                 Some(_) => {}
             }
             supervisor.set_groups(self.group_names());
         }
+    }
+}
+
+/// Whether two groups have the same data.
+fn is_same(one: &Group, other: &Group) -> bool {
+    one.effective_id() == other.effective_id() && one.crdt == other.crdt
+}
+
+/// A refusal, with the field's path if the group is in the configuration.
+fn in_words(index: Option<usize>, refusal: GroupRefusal) -> String {
+    let GroupRefusal { field, message, .. } = refusal;
+    match (index, field) {
+        (Some(index), Some(field)) => format!("groups[{index}].{field}: {message}"),
+        (Some(index), None) => format!("groups[{index}]: {message}"),
+        (None, _) => format!("groups: {message}"),
     }
 }
 

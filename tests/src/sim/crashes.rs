@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use coppice_agent::engine::Engine;
+use coppice_agent::engine::{Engine, Named};
 use coppice_agent::records::GroupRecords;
 use coppice_agent::store::Store;
 use coppice_agent::store::memory::{Crash, FailureCause, FailureOutcome, InjectedFailure};
@@ -201,8 +201,10 @@ impl World<'_> {
         let name = format!("replica-{at}").into();
         let now = replica.now(self.now_ms);
         let mut engine = Engine::open(disk.store, name, random).map_err(Wrong::core)?;
-        let group = ("group", plan.group_id, plan.crdt_type);
-        replica.slot = engine.add_group(group, plan.settings, now).map_err(Wrong::core)?;
+        let named = Named { id: plan.group_id, crdt_type: plan.crdt_type };
+        let groups = [("group", named, plan.settings)];
+        let slots = engine.add_groups(&groups, now).map_err(Wrong::core)?;
+        replica.slot = slots.first().copied().unwrap_or(replica.slot);
         replica.recorded = disk.recorded;
         replica.recorded.follow(engine.store().unsynced())?;
         replica.life += 1;

@@ -40,9 +40,9 @@ fn limits_intervals_and_groups_follow_the_file() -> Result<(), Failure> {
     let hits = "  - {name: hits, crdt: {type: PNCounter}, sync: {eager: false, interval: 1h}}\n";
     let file = write_configuration(folder.path(), "a.yaml", &format!("groups:\n{hits}"))?;
     let mut a = AgentSpec::new("a", folder.path(), with_configuration(&file))?;
-    let mut b = AgentSpec::new("b", folder.path(), groups([("hits", "PNCounter")]))?;
+    let b = AgentSpec::new("b", folder.path(), groups([("hits", "PNCounter")]))?;
+    // On one side only: a second link would begin with what is not to be sent yet.
     a.peers.push(b.ports.peers);
-    b.peers.push(a.ports.peers);
     let mut agents = [a.spawn()?, b.spawn()?];
     agents.iter_mut().try_for_each(Agent::wait_until_ready)?;
     let [a, b] = agents;
@@ -78,4 +78,32 @@ fn limits_intervals_and_groups_follow_the_file() -> Result<(), Failure> {
 
     a.edit(hits, ("applied", 3))?;
     wait_for(&a.agent, HITS, 7)
+}
+
+#[test]
+fn what_the_store_refuses_can_be_edited_back_and_holds_up_nothing_else() -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let counts = "  - {name: hits, crdt: {type: PNCounter}}\n";
+    let grows = "  - {name: hits, crdt: {type: GCounter}}\n";
+    let other = |of: &str| format!("  - {{name: other, crdt: {{type: {of}}}}}\n");
+    let file = write_configuration(folder.path(), "a.yaml", &format!("groups:\n{counts}"))?;
+    let agent = AgentSpec::new("a", folder.path(), with_configuration(&file))?.start()?;
+    let a = Edited { agent, file };
+    a.answers(HITS, 200)?;
+
+    a.edit(&other("ORSet"), ("applied", 1))?;
+    a.edit(grows, ("refused", 1))?;
+    let log = a.agent.log_tail();
+    assert!(log.contains("groups[0].crdt.type: group hits: its `crdt.type` is GCounter"), "{log}");
+    a.edit(counts, ("applied", 3))?;
+    a.answers(HITS, 200)?;
+    assert_eq!(value(&a.agent, HITS), 2, "the group is back, and is what it was");
+
+    a.edit(&format!("{grows}{}", other("ORSet")), ("refused", 2))?;
+    a.answers("/v1/groups/other/objects/x", 422)?;
+    a.answers(HITS, 200)?;
+    a.edit(&format!("{counts}{}", other("GCounter")), ("applied", 5))?;
+    a.answers("/v1/groups/other/objects/x", 200)?;
+    assert_eq!(value(&a.agent, HITS), 3, "it was served all the time");
+    Ok(())
 }

@@ -1,11 +1,12 @@
 //! A name over stores that hold its group, another one, or none.
 
 use coppice_crdt::Operation;
-use coppice_replication::{FRAME_BYTES, Now, RemovalPace, ReplicaSettings, WriteLimits};
+use coppice_replication::Now;
 
 use super::*;
-use crate::engine::{GroupDurability, GroupSettings};
+use crate::engine::{AddError, Effect, GroupSettings};
 use crate::replica_task::WriteRequest;
+use crate::store::Durability;
 use crate::store::memory::MemoryStore;
 
 const NOW: Now = Now { wall_ms: 1_000, steady_ms: 1_000 };
@@ -18,20 +19,24 @@ fn opened(store: MemoryStore) -> TestEngine {
     Engine::open(store, "a".into(), [3; 32]).unwrap()
 }
 
-fn serve(engine: &mut TestEngine, name: &str, named: Named) -> Result<Slot, OpenError> {
-    let replica = ReplicaSettings {
-        eager: true,
-        interval_ms: 5_000,
-        log_bytes: 1 << 20,
-        log_age_ms: 3_600_000,
-        startup_wait_ms: 0,
-        expects_peers: false,
-        frame_bytes: FRAME_BYTES,
-        removals: RemovalPace::default(),
-    };
-    let limits = WriteLimits { objects: 100, elements: 100, value_bytes: 100 };
-    let settings = GroupSettings { replica, limits, durability: GroupDurability::None };
-    engine.add_group((name, named.id, named.crdt_type), settings, NOW)
+fn serve_all(
+    engine: &mut TestEngine,
+    groups: &[(&str, Named)],
+) -> Result<Vec<Slot>, Vec<OtherGroup>> {
+    let groups: Vec<_> =
+        groups.iter().map(|&(name, named)| (name, named, GroupSettings::small())).collect();
+    engine.add_groups(&groups, NOW).map_err(|error| {
+        let AddError::Groups(refused) = error else { panic!("{error}") };
+        let others = refused.into_iter().map(|(_, error)| match error {
+            OpenError::OtherGroup(other) => *other,
+            error => panic!("{error}"),
+        });
+        others.collect()
+    })
+}
+
+fn serve(engine: &mut TestEngine, name: &str, named: Named) -> Result<Slot, Vec<OtherGroup>> {
+    serve_all(engine, &[(name, named)]).map(|slots| slots[0])
 }
 
 fn increment(engine: &mut TestEngine, slot: Slot) {
@@ -63,9 +68,8 @@ fn a_name_that_stands_for_another_group_is_refused_and_nothing_is_changed() {
     ] {
         let before = engine.meta(b"").unwrap();
         let refused = serve(&mut engine, "hits", configured).unwrap_err();
-        let OpenError::OtherGroup(other) = refused else { panic!("{refused}") };
         let (name, objects) = ("hits".to_owned(), 1);
-        assert_eq!(*other, OtherGroup { name, stored: ONE, configured, objects });
+        assert_eq!(refused, [OtherGroup { name, stored: ONE, configured, objects }]);
         assert_eq!(engine.meta(b"").unwrap(), before, "a refusal leaves no trace");
     }
     let slot = serve(&mut engine, "hits", ONE).unwrap();
@@ -105,6 +109,91 @@ fn a_group_that_was_renamed_leaves_its_old_name_free() {
     assert_eq!(objects(&engine, renamed), 1, "its id says which group it is");
     let slot = serve(&mut engine, "hits", OTHER).unwrap();
     assert_eq!(objects(&engine, slot), 0);
+}
+
+/// A store with one object in each of two groups, `hits` and `likes`.
+fn store_with_two() -> MemoryStore {
+    let mut engine = opened(store_with_hits());
+    let slot = serve(&mut engine, "likes", OTHER).unwrap();
+    increment(&mut engine, slot);
+    engine.into_store()
+}
+
+#[test]
+fn names_change_together_or_not_at_all() {
+    let third = Named { id: [3; 16], ..ONE };
+    let other_type = Named { crdt_type: CrdtType::ORSet, ..OTHER };
+    for refused in [
+        // In each, the first alone could be served, and would take a name.
+        [("likes-too", OTHER), ("hits", third)],
+        [("new", third), ("hits", OTHER)],
+        [("old-hits", ONE), ("likes", other_type)],
+        [("likes", ONE), ("old-likes", other_type)],
+    ] {
+        let mut engine = opened(store_with_two());
+        let before = engine.meta(b"").unwrap();
+        serve_all(&mut engine, &refused).unwrap_err();
+        assert_eq!(engine.meta(b"").unwrap(), before, "{refused:?} left a trace");
+        assert_eq!(engine.slots().count(), 0, "{refused:?}");
+    }
+}
+
+#[test]
+fn names_may_be_passed_on_and_exchanged_in_any_order() {
+    for groups in [
+        [("likes", ONE), ("old-likes", OTHER)],
+        [("old-likes", OTHER), ("likes", ONE)],
+        [("likes", ONE), ("hits", OTHER)],
+        [("hits", OTHER), ("likes", ONE)],
+    ] {
+        let mut engine = opened(store_with_two());
+        let slots = serve_all(&mut engine, &groups).unwrap();
+        assert_eq!(slots.into_iter().map(|slot| objects(&engine, slot)).sum::<u64>(), 2);
+        // Each has the one name.
+        let mut engine = opened(engine.into_store());
+        assert!(
+            serve(&mut engine, "new", OTHER).is_ok() && serve(&mut engine, "hits", ONE).is_ok()
+        );
+        let names = engine.names().unwrap();
+        assert_eq!(names.len(), 2, "{names:?}");
+    }
+}
+
+#[test]
+fn a_group_that_is_served_under_another_name_goes_on() {
+    let mut engine = opened(store_with_hits());
+    let slot = serve(&mut engine, "hits", ONE).unwrap();
+    let request = WriteRequest {
+        operations: vec![("k".into(), Operation::Increment { by: 1 })],
+        precondition: None,
+        allow_incomplete: true,
+    };
+    engine.submit(slot, &request, (), NOW).unwrap();
+    assert_eq!(serve(&mut engine, "old-hits", ONE), Ok(slot));
+    assert_eq!(engine.names().unwrap().len(), 1);
+    engine.commit(NOW).unwrap();
+    let answer = engine.next_effect(&|_| true, NOW).unwrap();
+    assert!(matches!(answer, Some(Effect::Answer((), Ok(_)))), "its open requests too: {answer:?}");
+}
+
+#[test]
+fn what_has_no_name_yet_is_known_by_the_ids_that_a_name_may_have() {
+    let by_default = |crdt_type| Named::by_default("hits", crdt_type);
+    let counts = by_default(CrdtType::PNCounter);
+    let mut engine = opened(MemoryStore::new());
+    let slot = serve(&mut engine, "hits", counts).unwrap();
+    increment(&mut engine, slot);
+    let mut store = engine.into_store();
+    let mut batch = Batch::new();
+    batch.delete(Table::Meta, &keys::name("hits"));
+    store.commit(&batch, Durability::Sync).unwrap();
+
+    let mut engine = opened(store);
+    let refused = serve(&mut engine, "hits", by_default(CrdtType::GSet)).unwrap_err();
+    assert_eq!(refused[0].stored, counts);
+    // Under another name it is somebody else's.
+    serve(&mut engine, "renamed", counts).unwrap();
+    serve_all(&mut engine, &[("hits", by_default(CrdtType::GSet)), ("renamed", counts)]).unwrap();
 }
 
 #[test]

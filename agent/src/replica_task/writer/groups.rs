@@ -5,36 +5,48 @@ use std::sync::Arc;
 use coppice_replication::Now;
 use tokio::sync::watch;
 
-use super::links::Links;
+use super::links::{Link, Links};
 use super::{Answer, GroupSpec, ServeAnswer, Served, Writer};
-use crate::engine::Engine;
+use crate::engine::{Engine, GroupSettings, Named};
 use crate::peer::CloseReason;
 use crate::replica_task::former::former;
-use crate::replica_task::{GroupStatus, MemberStatus};
+use crate::replica_task::{GroupStatus, MemberStatus, ServeError};
 use crate::store::Store;
 use crate::store::keys::Slot;
 
 impl<S: Store> Writer<S> {
-    pub(super) fn serve_group(
+    /// Serves these groups and no others; what is served under another name from
+    /// now on begins new links under it.
+    pub(super) fn serve_groups(
         &mut self,
         engine: &mut Engine<S, Answer>,
-        spec: GroupSpec,
+        specs: Vec<GroupSpec>,
     ) -> ServeAnswer {
         let now = self.now();
-        let known = self.served.iter_mut().find(|(_, served)| served.spec.id == spec.id);
-        if let Some((&slot, served)) = known {
-            engine.set_settings(slot, spec.settings);
-            served.spec = spec;
-            return Ok((slot, served.status.subscribe()));
+        let groups: Vec<_> = specs.iter().map(GroupSpec::to_add).collect();
+        let slots = engine.add_groups(&groups, now)?;
+        let gone: Vec<Slot> =
+            self.served.keys().filter(|slot| !slots.contains(slot)).copied().collect();
+        for slot in gone {
+            engine.remove_group(slot);
+            self.end_service(engine, slot);
         }
-        let slot = engine
-            .add_group((&spec.name, spec.id, spec.crdt_type), spec.settings, now)
-            .map_err(|error| error.with_mend())?;
-        let status = status_of(engine, slot, &spec, &self.links, now)
-            .ok_or_else(|| "the group vanished while it was opened".to_owned())?;
-        let (status, watched) = watch::channel(Arc::new(status));
-        self.served.insert(slot, Served { spec, status });
-        Ok((slot, watched))
+        let mut answers = Vec::with_capacity(slots.len());
+        for (slot, spec) in slots.into_iter().zip(specs) {
+            if self.served.get(&slot).is_some_and(|served| served.spec.name != spec.name) {
+                self.end_service(engine, slot);
+            }
+            let status = if let Some(Served { status, .. }) = self.served.remove(&slot) {
+                status
+            } else {
+                let status = status_of(engine, slot, &spec, &self.links, now);
+                let vanished = || ServeError::Store("a group vanished while it was opened".into());
+                watch::Sender::new(Arc::new(status.ok_or_else(vanished)?))
+            };
+            answers.push((slot, status.subscribe()));
+            self.served.insert(slot, Served { spec, status });
+        }
+        Ok(answers)
     }
 
     pub(super) fn publish(&self, engine: &Engine<S, Answer>, now: Now) {
@@ -48,13 +60,22 @@ impl<S: Store> Writer<S> {
         }
     }
 
-    pub(super) fn drop_group(&mut self, engine: &mut Engine<S, Answer>, slot: Slot) {
-        engine.remove_group(slot);
+    /// Ends what is served of a group under its name.
+    fn end_service(&mut self, engine: &mut Engine<S, Answer>, slot: Slot) {
         if let Some(served) = self.served.remove(&slot) {
             self.metrics.forget(&served.spec.name);
         }
         let gone = self.links.extract_if(.., |_, link| link.slot == slot);
-        gone.for_each(|(_, link)| link.outbound.close(CloseReason::Removed));
+        for (link, Link { outbound, .. }) in gone {
+            outbound.close(CloseReason::Removed);
+            engine.link_down(link);
+        }
+    }
+}
+
+impl GroupSpec {
+    pub(super) fn to_add(&self) -> (&str, Named, GroupSettings) {
+        (&self.name, Named { id: self.id, crdt_type: self.crdt_type }, self.settings)
     }
 }
 

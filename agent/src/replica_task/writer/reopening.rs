@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{Answer, Control, Writer};
-use crate::engine::{Engine, EngineError, OpenError, Opening};
+use crate::engine::{AddError, Engine, EngineError, Opening};
 use crate::peer::{CloseReason, LinkEvent};
 use crate::replica_task::handle::GroupRequest;
-use crate::replica_task::{HandedOver, SubmitError};
+use crate::replica_task::{HandedOver, ServeError, SubmitError};
 use crate::store::Store;
 
 /// The waits between two attempts to open a failed store.
@@ -57,7 +57,7 @@ impl<S: Store> Writer<S> {
                 Ok(engine) => return Some(engine),
                 Err((error, back)) => {
                     warn!(error = error.with_mend(), "the groups cannot be opened yet");
-                    full = matches!(&error, OpenError::Store(error) if error.is_disk_full());
+                    full = error.is_disk_full();
                     store = back;
                 }
             }
@@ -65,22 +65,19 @@ impl<S: Store> Writer<S> {
     }
 
     /// The groups over the reopened store; with the error, the store comes back.
-    fn open_again(&mut self, mut store: S) -> Result<Engine<S, Answer>, (OpenError, S)> {
+    fn open_again(&mut self, mut store: S) -> Result<Engine<S, Answer>, (AddError, S)> {
         let now = self.now();
         let recorded = Opening::record(&mut store, Arc::clone(&self.name), (self.random)());
         let opening = match recorded {
             Ok(opening) => opening,
-            Err(error) => return Err((error, store)),
+            Err(error) => return Err((error.into(), store)),
         };
         let mut engine = Engine::over(store, opening);
-        for served in self.served.values() {
-            let spec = &served.spec;
-            let added = engine.add_group((&spec.name, spec.id, spec.crdt_type), spec.settings, now);
-            if let Err(error) = added {
-                return Err((error, engine.into_store()));
-            }
+        let groups: Vec<_> = self.served.values().map(|served| served.spec.to_add()).collect();
+        match engine.add_groups(&groups, now) {
+            Ok(_) => Ok(engine),
+            Err(error) => Err((error, engine.into_store())),
         }
-        Ok(engine)
     }
 
     /// Answers everything with a refusal until then; true if told to stop.
@@ -94,10 +91,8 @@ impl<S: Store> Writer<S> {
                         return true;
                     }
                     Some(Control::Serve(_, done)) => {
-                        let _ = done.send(Err("the store is being opened again".to_owned()));
-                    }
-                    Some(Control::Drop(slot)) => {
-                        self.served.remove(&slot);
+                        let reopening = "the store is being opened again".to_owned();
+                        let _ = done.send(Err(ServeError::Store(reopening)));
                     }
                     Some(Control::HandOver(done)) => {
                         let _ = done.send(HandedOver::StoreFailed);
