@@ -19,6 +19,7 @@ mod named;
 mod open;
 mod removals;
 mod serving;
+mod syncing;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -40,6 +41,7 @@ use group::Group;
 use removals::LongRemoval;
 pub use removals::RemovalProgress;
 pub(crate) use serving::weight;
+pub use syncing::GroupDurability;
 
 /// About how many objects and entries the working set of a group may hold
 /// between commits.
@@ -53,20 +55,6 @@ const FLOORS_PER_TICK: usize = 256;
 
 /// Expired registers purged in one tick.
 const PURGES_PER_TICK: usize = 256;
-
-/// The durability of a group's own writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GroupDurability {
-    /// On disk before the answer.
-    Always,
-    /// Written before the answer, on disk within the interval.
-    Interval {
-        /// Milliseconds between two syncs, while there is something to sync.
-        milliseconds: u64,
-    },
-    /// Written before the answer; the operating system decides.
-    None,
-}
 
 /// Why the engine cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +79,9 @@ pub struct Engine<S: Store, T> {
     effects: VecDeque<Effect<T>>,
     batch: Batch,
     unsynced_since_ms: Option<u64>,
+    /// Within how many milliseconds of that it has to be on disk, whatever settings
+    /// are now: somebody was told so.
+    sync_owed_ms: Option<u64>,
     /// Removals that take many steps, one after the other.
     removals: VecDeque<LongRemoval<T>>,
 }
@@ -137,6 +128,7 @@ impl<S: Store, T> Engine<S, T> {
 
     /// Takes new settings of a group, if it is served.
     pub(crate) fn set_settings(&mut self, slot: Slot, settings: GroupSettings) {
+        self.owe_sync(slot);
         if let Some(group) = self.groups.get_mut(&slot) {
             group.set_settings(settings);
         }
@@ -144,6 +136,7 @@ impl<S: Store, T> Engine<S, T> {
 
     /// Stops serving a group; its records stay.
     pub fn remove_group(&mut self, slot: Slot) {
+        self.owe_sync(slot);
         self.groups.remove(&slot);
         // What is not committed yet goes with the group.
         for unreleased in self.answers.iter_mut().filter(|unreleased| unreleased.slot == slot) {
@@ -284,6 +277,7 @@ impl<S: Store, T> Engine<S, T> {
             self.store.commit(&self.batch, durability)?;
             self.unsynced_since_ms =
                 if sync { None } else { self.unsynced_since_ms.or(Some(now.steady_ms)) };
+            self.sync_owed_ms = self.sync_owed_ms.filter(|_| !sync);
         }
         for group in self.groups.values_mut() {
             group.committed(sync, now);
@@ -300,112 +294,6 @@ impl<S: Store, T> Engine<S, T> {
             }
         }
         Ok(())
-    }
-
-    /// Puts on disk what was committed, if an interval says so.
-    fn sync_if_due(&mut self, now: Now) -> Result<(), EngineError> {
-        let Some(since) = self.unsynced_since_ms else { return Ok(()) };
-        let intervals = self.groups.values().filter_map(|group| match group.settings.durability {
-            GroupDurability::Interval { milliseconds } => Some(milliseconds),
-            GroupDurability::Always | GroupDurability::None => None,
-        });
-        if intervals.min().is_some_and(|interval| now.steady_ms.saturating_sub(since) >= interval) {
-            self.sync(now)?;
-        }
-        Ok(())
-    }
-
-    /// Whether something was committed that had to be on disk before its answer.
-    fn owes_sync(&self) -> bool {
-        let always = |group: &Group<_>| group.settings.durability == GroupDurability::Always;
-        self.unsynced_since_ms.is_some() && self.groups.values().any(always)
-    }
-
-    /// Puts all that was committed on disk.
-    ///
-    /// # Errors
-    ///
-    /// If the store fails: the engine cannot go on.
-    pub fn sync(&mut self, now: Now) -> Result<(), EngineError> {
-        self.store.sync()?;
-        self.unsynced_since_ms = None;
-        for group in self.groups.values_mut() {
-            group.replica.mark_durable(now);
-        }
-        Ok(())
-    }
-
-    /// Queues what replicas send and ask for. Answers are not among it: those that
-    /// came up since the commit, of removals in steps, wait for the next one.
-    fn release(&mut self) {
-        let (effects, by_link) = (&mut self.effects, &mut self.by_link);
-        for group in self.groups.values_mut() {
-            group.queue_outputs(|effect| {
-                if let Effect::Close(link, _) = &effect {
-                    by_link.remove(link);
-                }
-                effects.push_back(effect);
-            });
-        }
-    }
-
-    /// The next thing to do for the outside. `has_room` tells whether a link
-    /// takes another frame; frames that can be made later wait for room.
-    ///
-    /// # Errors
-    ///
-    /// If the store fails: the engine cannot go on.
-    pub fn next_effect(
-        &mut self,
-        has_room: &dyn Fn(LinkId) -> bool,
-        now: Now,
-    ) -> Result<Option<Effect<T>>, EngineError> {
-        loop {
-            match self.effects.pop_front() {
-                Some(Effect::Read(step)) => self.serve(step)?,
-                Some(effect) => return Ok(Some(effect)),
-                None => {
-                    if !self.pump(has_room, now)? {
-                        return Ok(None);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Makes one more frame of deltas for each link that wants and takes one.
-    fn pump(&mut self, has_room: &dyn Fn(LinkId) -> bool, now: Now) -> Result<bool, EngineError> {
-        let mut progressed = false;
-        for group in self.groups.values_mut() {
-            for (link, seq) in group.replica.wanted_records() {
-                if !has_room(link) {
-                    continue;
-                }
-                let records = group.records(&self.store);
-                let read = records.log(seq, group.settings.replica.frame_bytes)?;
-                let read: Vec<_> = read.into_iter().map(|(seq, record, _)| (seq, record)).collect();
-                if read.is_empty() {
-                    continue;
-                }
-                group.replica.supply_records(link, &read, now);
-                progressed = true;
-            }
-        }
-        self.release();
-        Ok(progressed)
-    }
-
-    /// The tickets whose outcome is unknown after a failed commit; the engine is
-    /// to be dropped.
-    pub fn abandon(&mut self) -> Vec<T> {
-        let answered = self.effects.drain(..).filter_map(|effect| match effect {
-            Effect::Answer(ticket, _) => Some(ticket),
-            _ => None,
-        });
-        let mut tickets: Vec<T> = answered.collect();
-        tickets.extend(self.answers.drain(..).map(|unreleased| unreleased.ticket));
-        tickets.extend(self.removals.drain(..).map(|removal| removal.ticket));
-        tickets
     }
 
     /// Who this opening of the store is.

@@ -175,6 +175,7 @@ impl<S: Store, T> Engine<S, T> {
             removals: VecDeque::new(),
             batch: Batch::new(),
             unsynced_since_ms: None,
+            sync_owed_ms: None,
         }
     }
 
