@@ -1,13 +1,23 @@
-//! When to stop: SIGTERM or SIGINT; a second one ends the process at once. SIGHUP
-//! does nothing.
+//! When to stop: SIGTERM or SIGINT; a later one ends the process at once. SIGHUP does
+//! nothing.
+//!
+//! One request to stop can come as several signals: a terminal sends SIGINT to all of
+//! a job, and its leader passes its own on; a service manager signals a whole group of
+//! processes. So what follows the first within a second is the same request.
+
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+/// How long after the first a signal is no second request.
+const SAME_REQUEST: Duration = Duration::from_secs(1);
+
 /// A token that the first SIGTERM or SIGINT cancels.
 ///
-/// Returns at a second signal: whoever sends one does not want to wait for the
+/// Returns at a signal a second or more after the first: whoever sends one does not want to wait for the
 /// hand-over, and the caller ends the process. Must be called inside a runtime.
 ///
 /// # Errors
@@ -17,7 +27,7 @@ pub async fn on_signal(stop: CancellationToken) -> std::io::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
-    let mut is_stopping = false;
+    let mut stopping_since: Option<Instant> = None;
     loop {
         tokio::select! {
             _ = term.recv() => {}
@@ -27,9 +37,13 @@ pub async fn on_signal(stop: CancellationToken) -> std::io::Result<()> {
                 continue;
             }
         }
-        if std::mem::replace(&mut is_stopping, true) {
-            warn!("a second signal came: ending at once");
-            return Ok(());
+        match stopping_since {
+            Some(since) if since.elapsed() < SAME_REQUEST => continue,
+            Some(_) => {
+                warn!("a second signal came: ending at once");
+                return Ok(());
+            }
+            None => stopping_since = Some(Instant::now()),
         }
         info!("a signal came: stopping");
         stop.cancel();

@@ -47,6 +47,18 @@ fn a_stopping_agent_hands_over_what_only_it_has() -> Result<(), Failure> {
 }
 
 #[test]
+fn signals_that_come_together_are_one_request_to_stop() -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let [mut a, b] = pair(folder.path(), "sync: {eager: false, interval: 1h}")?;
+    assert_eq!(increment(&a, HITS)?, 200);
+    // Two of one kind could reach it as one.
+    a.signal(Signal::INT)?;
+    a.signal(Signal::TERM)?;
+    ends_well(&mut a)?;
+    wait_for(&b, HITS, 1)
+}
+
+#[test]
 fn a_hang_up_ends_nothing() -> Result<(), Failure> {
     let folder = tempfile::tempdir()?;
     let [mut a, _b] = pair(folder.path(), "sync: {interval: 1s}")?;
