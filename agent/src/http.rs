@@ -33,7 +33,7 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use axum::body::Body;
 use axum::http::header::HeaderName;
@@ -64,24 +64,40 @@ pub enum Phase {
     Stopping,
 }
 
-/// The agent's [`Phase`], shared by its ports.
+/// The agent's [`Phase`], and whether it has started; shared by its ports.
 #[derive(Debug, Default)]
-pub struct Lifecycle(AtomicU8);
+pub struct Lifecycle {
+    phase: AtomicU8,
+    started: AtomicBool,
+}
 
 impl Lifecycle {
     /// Moves to `phase`.
     pub fn enter(&self, phase: Phase) {
-        self.0.store(phase as u8, Ordering::Release);
+        self.phase.store(phase as u8, Ordering::Release);
     }
 
     /// The present phase.
     #[must_use]
     pub fn phase(&self) -> Phase {
-        match self.0.load(Ordering::Acquire) {
+        match self.phase.load(Ordering::Acquire) {
             0 => Phase::Opening,
             1 => Phase::Serving,
             _ => Phase::Stopping,
         }
+    }
+
+    /// Whether each group that is served has had its first exchange with a peer, or
+    /// that was so at an earlier call: an agent starts once. What is added later, or
+    /// opened again, is not waited for.
+    pub fn has_started(&self, groups: &Groups) -> bool {
+        if self.phase() == Phase::Opening {
+            return false;
+        }
+        let started = || groups.all().iter().all(|group| group.handle.status().started);
+        let has_started = self.started.load(Ordering::Acquire) || started();
+        self.started.store(has_started, Ordering::Release);
+        has_started
     }
 }
 

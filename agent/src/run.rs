@@ -192,7 +192,8 @@ impl Front {
             () = shutdown.cancelled() => return Ok(()),
         };
         let followed = (&config, self.config_metrics.clone());
-        let mut agent = Agent::new(writer, reader.clone(), Arc::clone(&self.groups), followed);
+        let shown = (Arc::clone(&self.groups), Arc::clone(&self.lifecycle));
+        let mut agent = Agent::new(writer, reader.clone(), shown, followed);
         let begun = self.begin(&mut agent, &config, (reader, snapshots)).await;
         let supervisor = match begun {
             Ok(supervisor) => supervisor,

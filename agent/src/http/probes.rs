@@ -123,8 +123,7 @@ impl OperationsApi {
         if self.lifecycle.phase() == Phase::Opening {
             return Some("the store is being opened");
         }
-        let groups = self.groups.all();
-        let waiting = groups.iter().any(|group| !group.handle.status().started);
+        let waiting = !self.lifecycle.has_started(&self.groups);
         waiting.then_some("a group waits for its first exchange with a peer")
     }
 

@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use super::RunError;
 use crate::discovery::{PeerAddress, StaticPeers};
 use crate::engine::{GroupDurability, GroupSettings};
+use crate::http::Lifecycle;
 use crate::peer::{GroupName, Supervisor};
 use crate::query::{Groups, ServedGroup, StoredGroup};
 use crate::replica_task::{GroupRefusal, GroupSpec, ServeError, WriterHandle};
@@ -30,6 +31,7 @@ pub(super) struct Agent<R> {
     pub(super) writer: WriterHandle,
     reader: R,
     groups: Arc<Groups>,
+    lifecycle: Arc<Lifecycle>,
     metrics: ConfigMetrics,
     served: BTreeMap<String, (Slot, Group, ServedGroup)>,
     pub(super) peers: StaticPeers,
@@ -40,11 +42,11 @@ impl<R: Reader> Agent<R> {
     pub(super) fn new(
         writer: WriterHandle,
         reader: R,
-        groups: Arc<Groups>,
+        (groups, lifecycle): (Arc<Groups>, Arc<Lifecycle>),
         (config, metrics): (&AgentConfig, ConfigMetrics),
     ) -> Self {
         let peers = StaticPeers::new(addresses(config));
-        Self { writer, reader, groups, metrics, served: BTreeMap::new(), peers }
+        Self { writer, reader, groups, lifecycle, metrics, served: BTreeMap::new(), peers }
     }
 
     /// Serves all groups of the configuration, or none.
@@ -161,6 +163,8 @@ impl<R: Reader> Agent<R> {
             }
             let config = Arc::clone(&configs.borrow_and_update());
             self.peers.replace(addresses(&config));
+            // Before groups come that nobody waited for at the start.
+            let _ = self.lifecycle.has_started(&self.groups);
             let outcome = self.serve_what_can_be(&config).await;
             let before = std::mem::replace(&mut refused, outcome.err());
             match &refused {

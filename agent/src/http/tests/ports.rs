@@ -56,6 +56,8 @@ async fn probes_follow_the_agents_phase() {
     assert_eq!(probes().await, [200, 503, 503], "no peer was reached yet");
     fixture.group.change_status(|status| status.started = true);
     assert_eq!(probes().await, [200, 200, 200]);
+    fixture.group.change_status(|status| status.started = false);
+    assert_eq!(probes().await, [200, 200, 200], "an agent starts once");
     fixture.api.lifecycle.enter(Phase::Stopping);
     assert_eq!(probes().await, [200, 200, 503]);
     assert_eq!(operations(&fixture, "/nothing").await.0, 404);
