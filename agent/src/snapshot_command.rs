@@ -5,16 +5,18 @@
 //! operations port. Only `restore` changes the store, and needs the agent gone.
 
 mod ask;
+mod owner;
 
 use std::error::Error;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use coppice_api::{AgentConfig, Group};
+use coppice_api::AgentConfig;
 use uuid::Uuid;
 
 use self::ask::AskError;
+use self::owner::Owner;
 use crate::args::{Args, SnapshotAction, parse_group};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{self, ConfigError, ConfigSource};
@@ -145,17 +147,16 @@ impl Target {
         }
     }
 
-    /// The id of the group that a person calls `text`.
-    fn group_id(&self, text: &str) -> Result<Uuid, SnapshotCommandError> {
-        if let Some(group) = self.config.groups.iter().find(|group| group.name == text) {
-            return Ok(group.effective_id());
+    /// The id of the group that a person calls `text`, and its name, if that says it.
+    fn group_id(&self, text: &str) -> Result<(Uuid, Option<String>), SnapshotCommandError> {
+        let known = self.config.groups.iter().find(|group| group.name == text);
+        if let (None, Ok(id)) = (known, Uuid::parse_str(text)) {
+            let named = self.config.groups.iter().find(|group| group.effective_id() == id);
+            return Ok((id, named.map(|group| group.name.clone())));
         }
-        if let Ok(id) = Uuid::parse_str(text) {
-            return Ok(id);
-        }
-        let group: Result<Group, String> = parse_group(text);
+        let group = known.cloned().map_or_else(|| parse_group(text), Ok);
         let group = group.map_err(|_| SnapshotCommandError::WhichGroup(text.to_owned()))?;
-        Ok(group.effective_id())
+        Ok((group.effective_id(), Some(group.name)))
     }
 }
 
@@ -190,8 +191,12 @@ fn take(target: &Target) -> Result<(), SnapshotCommandError> {
         Err(error) => return Err(SnapshotError::from(error).into()),
     };
     let now = UNIX_EPOCH + Duration::from_millis(SystemClock::new().now_ms());
-    let taken = RocksSnapshots::of(&store).take(now)?;
+    let owner = Owner::of(&target.data_dir);
+    let taken = RocksSnapshots::of(&store).take(now);
+    let told = owner.ok().and_then(|owner| owner.take(&target.data_dir));
+    let taken = taken?;
     say(&format!("{} was taken: {} bytes", taken.name, taken.bytes));
+    told.iter().for_each(|told| say(told));
     Ok(())
 }
 
@@ -247,13 +252,18 @@ fn restore_group(
     args: &Args,
 ) -> Result<(), SnapshotCommandError> {
     let target = Target::of(args)?;
-    let id = target.group_id(group)?;
+    let (id, group_name) = target.group_id(group)?;
     let path = find(name, args)?;
-    let restored = restore(&path, &target.data_dir, id, replace)?;
+    let owner = Owner::of(&target.data_dir);
+    let restored = restore(&path, &target.data_dir, (id, group_name.as_deref()), replace);
+    // One that failed has opened the store too.
+    let told = owner.ok().and_then(|owner| owner.take(&target.data_dir));
+    let restored = restored?;
     say(&format!(
         "{group} is back as {name} has it: {} records, {} bytes, in place of {} records",
         restored.records, restored.bytes, restored.removed
     ));
+    told.iter().for_each(|told| say(told));
     say("Start the agent now. Agents that still hold the group bring it up to what they have: \
          to go back for good, stop them all first and empty or restore each.");
     Ok(())

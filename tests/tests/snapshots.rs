@@ -93,6 +93,10 @@ fn a_group_comes_back_from_an_exported_snapshot_into_an_empty_folder() {
     assert!(printed(&["verify", &name], &data).contains("is whole"));
     let exported = folder.path().join("exported");
     let exported = exported.to_str().expect("a temporary folder's name is text");
+    let nowhere = folder.path().join("missing/exported");
+    let nowhere = nowhere.to_str().expect("a temporary folder's name is text");
+    let message = refused(&["export", &name, "--to", nowhere], &data);
+    assert!(message.contains("make it first"), "{message}");
     printed(&["export", &name, "--to", exported], &data);
     assert!(refused(&["export", &name, "--to", exported], &data).contains("exists already"));
     let restore = ["restore", exported, "--group", "views=PNCounter"];
@@ -108,6 +112,10 @@ fn a_group_comes_back_from_an_exported_snapshot_into_an_empty_folder() {
     let verified = printed(&["verify", exported], &data);
     assert!(verified.contains("objects"), "{verified}");
     printed(&restore, &data);
+    let other = AgentSpec::new("a", folder.path(), groups([("views", "GCounter")]));
+    let mut other = other.and_then(AgentSpec::spawn).expect("it begins to start");
+    other.wait(Duration::from_mins(1)).expect("it ends: the name came with the group");
+    assert!(other.log_tail().contains("holds it as"), "{}", other.log_tail());
     agent.restart().expect("it starts");
     assert_eq!(value(&agent, COUNTER), json!(41), "as when the snapshot was taken");
     assert_eq!(agent.client().get(CARTS).expect("it answers").status, 404, "not restored");

@@ -196,7 +196,7 @@ fn as_slot(bytes: &[u8]) -> Option<Slot> {
 
 impl Named {
     /// Version, body and checksum, as other records.
-    fn encode(self) -> Vec<u8> {
+    pub(crate) fn encode(self) -> Vec<u8> {
         let mut out = Encoder::new();
         out.fixed128(u128::from_be_bytes(self.id));
         out.byte(self.crdt_type.byte());
@@ -207,7 +207,7 @@ impl Named {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let (content, checksum) = bytes.split_last_chunk::<4>().ok_or(DecodeError::Truncated)?;
         if crc32c::crc32c(content) != u32::from_be_bytes(*checksum) {
             return Err(DecodeError::Checksum);

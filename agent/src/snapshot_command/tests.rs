@@ -1,5 +1,7 @@
 //! Which group and which snapshot a person means.
 
+use coppice_api::Group;
+
 use super::*;
 
 fn args(words: &str) -> Args {
@@ -13,7 +15,8 @@ fn a_group_is_known_by_name_by_name_and_type_and_by_id() {
     let config = AgentConfig { groups: vec![views], ..AgentConfig::default() };
     let target = Target { data_dir: PathBuf::new(), config };
     for text in ["page-views", "page-views=PNCounter", &id.to_string()] {
-        assert_eq!(target.group_id(text).unwrap(), id, "{text}");
+        let found = target.group_id(text).unwrap();
+        assert_eq!(found, (id, Some("page-views".to_owned())), "{text}");
     }
     for text in ["carts", "page-views=Counter", ""] {
         let error = target.group_id(text).unwrap_err().to_string();

@@ -30,6 +30,9 @@ pub enum SnapshotError {
     /// The target of an export is there already. It was left alone.
     #[error("{} exists already: export to a new path", .0.display())]
     TargetExists(PathBuf),
+    /// The target of an export would stand in a directory that is not there.
+    #[error("there is no folder {}: make it first", .0.display())]
+    NoParent(PathBuf),
     /// The snapshot holds other groups only.
     #[error("the snapshot {} does not hold the group {group}: it holds {}", path.display(), listed(groups))]
     NoSuchGroup {

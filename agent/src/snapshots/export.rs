@@ -15,7 +15,7 @@ use super::{SnapshotError, SnapshotInfo, checksums, sync_directory};
 ///
 /// # Errors
 ///
-/// [`SnapshotError::TargetExists`]; [`SnapshotError::Store`] if reading or
+/// [`SnapshotError::TargetExists`], [`SnapshotError::NoParent`]; [`SnapshotError::Store`] if reading or
 /// writing failed, with nothing left of the target. A snapshot that is pruned
 /// meanwhile fails so too.
 pub fn export_tar(snapshot: &SnapshotInfo, target: &Path) -> Result<(), SnapshotError> {
@@ -29,14 +29,15 @@ pub fn export_tar(snapshot: &SnapshotInfo, target: &Path) -> Result<(), Snapshot
 }
 
 /// Copies `snapshot` to the new directory `target`, which appears when it is
-/// complete and on disk.
+/// complete and on disk. The directory above it must be there.
 ///
 /// # Errors
 ///
 /// As [`export_tar`].
 pub fn export_directory(snapshot: &SnapshotInfo, target: &Path) -> Result<(), SnapshotError> {
     into_place(target, |unfinished| {
-        fs::create_dir_all(unfinished.join("db"))?;
+        fs::create_dir(unfinished)?;
+        fs::create_dir(unfinished.join("db"))?;
         for name in checksums::file_names(&snapshot.path)?.into_iter().chain(["CHECKSUMS".into()]) {
             fs::copy(snapshot.path.join(&name), unfinished.join(&name))?;
             File::open(unfinished.join(&name))?.sync_all()?;
@@ -56,6 +57,11 @@ fn into_place(
     }
     let unfinished = unfinished(target);
     let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(missing) = parent.filter(|parent| !parent.is_dir()) {
+        // A mistyped path, more likely than one to be made; and nothing would put its
+        // name on disk.
+        return Err(SnapshotError::NoParent(missing.to_owned()));
+    }
     let made = make(&unfinished)
         .and_then(|()| fs::rename(&unfinished, target))
         .and_then(|()| sync_directory(parent.unwrap_or(Path::new("."))));

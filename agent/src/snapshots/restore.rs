@@ -12,8 +12,10 @@ use uuid::Uuid;
 use super::checksums::Checksums;
 use super::contents::{self, StoredGroup};
 use super::{SnapshotError, verify};
+use crate::engine::Named;
 use crate::store::{
-    Batch, Cursor, Durability, KeyRange, Read, Store, StoreError, Table, end_of_prefix,
+    Batch, Cursor, Durability, Item, KeyRange, Limit, Read, Store, StoreError, Table,
+    end_of_prefix,
     keys::{self, Slot},
     rocksdb::{RocksSettings, RocksSnapshot, RocksStore, open_checkpoint},
 };
@@ -36,7 +38,9 @@ pub struct Restored {
 /// `snapshot` has it, after verifying the snapshot whole. Other groups are
 /// untouched. The directory is made if there is none.
 ///
-/// `replace` allows that for a group that holds objects in this store.
+/// `replace` allows that for a group that holds objects in this store. What the store
+/// remembers of the group's name is kept; if that is nothing, it is what the snapshot
+/// remembers, or else `name`.
 ///
 /// # Errors
 ///
@@ -45,7 +49,7 @@ pub struct Restored {
 pub fn restore(
     snapshot: &Path,
     data_dir: &Path,
-    id: Uuid,
+    (id, name): (Uuid, Option<&str>),
     replace: bool,
 ) -> Result<Restored, SnapshotError> {
     Checksums::read(snapshot)?;
@@ -80,6 +84,16 @@ pub fn restore(
         }
     }
     last.put(Table::Meta, &keys::group(id.as_bytes()), &to.to_be_bytes());
+    let crdt_type = stored.iter().find(|group| group.id == id).and_then(|group| group.crdt_type);
+    let given = name.zip(crdt_type).map(|(name, crdt_type)| {
+        (keys::name(name).into(), Named { id: *id.as_bytes(), crdt_type }.encode().into())
+    });
+    if name_of(&target, id)?.is_none()
+        && let Some((key, named)) = name_of(&source, id)?.or(given)
+        && target.get(Table::Meta, &key)?.is_none()
+    {
+        last.put(Table::Meta, &key, &named);
+    }
     last.delete(Table::Meta, &keys::group(&keys::RESTORING));
     target.commit(&last, Durability::Sync)?;
     target.close()?;
@@ -94,6 +108,15 @@ fn has_objects(store: &RocksStore, slot: Slot) -> Result<bool, StoreError> {
     let from = keys::slot(slot);
     let to = end_of_prefix(&from);
     Ok(store.first_in(Table::Objects, KeyRange { from: &from, to: to.as_deref() })?.is_some())
+}
+
+/// The record of the name that a group was last served under.
+fn name_of<R: Read>(view: &R, id: Uuid) -> Result<Option<Item>, StoreError> {
+    let end = end_of_prefix(keys::NAMES);
+    let range = KeyRange { from: keys::NAMES, to: end.as_deref() };
+    let is_of = |named: &[u8]| Named::decode(named).is_ok_and(|named| named.id == *id.as_bytes());
+    let names = view.scan(Table::Meta, range, Limit::NONE)?.items;
+    Ok(names.into_iter().find(|(_, named)| is_of(named)))
 }
 
 /// An empty slot that no group has, kept from others.

@@ -218,17 +218,17 @@ fn a_restore_brings_back_its_group_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let store = grouped(directory.path(), &[(OTHER, &["x"]), (GROUP, &["a", "b"])]);
     let taken = Snapshots::of(directory.path()).take(&store.reader(), EPOCH).unwrap();
-    let running = restore(&taken.path, directory.path(), GROUP, true).unwrap_err();
+    let running = restore(&taken.path, directory.path(), (GROUP, None), true).unwrap_err();
     assert!(matches!(running, SnapshotError::Store(StoreError::Locked { .. })));
     drop(store);
     // In another slot there, beside another group, with something else in it.
     let target = tempfile::tempdir().unwrap();
     drop(grouped(target.path(), &[(GROUP, &["c", "d", "e"]), (OTHER, &["y"])]));
 
-    let refused = restore(&taken.path, target.path(), GROUP, false).unwrap_err();
+    let refused = restore(&taken.path, target.path(), (GROUP, None), false).unwrap_err();
     assert!(matches!(refused, SnapshotError::GroupHolds(GROUP)));
     for _ in 0..2 {
-        restore(&taken.path, target.path(), GROUP, true).unwrap();
+        restore(&taken.path, target.path(), (GROUP, None), true).unwrap();
         let store = open(target.path());
         assert_eq!(objects(&store, GROUP), ["a", "b"]);
         assert_eq!(objects(&store, OTHER), ["y"]);
@@ -249,7 +249,7 @@ fn a_restore_that_was_cut_short_has_changed_nothing_and_is_made_again() {
     assert_eq!(objects(&store, GROUP), ["a"]);
     drop(store);
 
-    restore(&taken.path, directory.path(), GROUP, true).unwrap();
+    restore(&taken.path, directory.path(), (GROUP, None), true).unwrap();
 
     let store = open(directory.path());
     assert_eq!(objects(&store, GROUP), ["a"]);
@@ -266,12 +266,47 @@ fn a_restore_into_an_empty_directory_makes_a_store() {
     let taken = Snapshots::of(directory.path()).take(&store.reader(), EPOCH).unwrap();
     let other = tempfile::tempdir().unwrap();
 
-    let unknown = restore(&taken.path, other.path(), Uuid::nil(), false).unwrap_err().to_string();
+    let unknown =
+        restore(&taken.path, other.path(), (Uuid::nil(), None), false).unwrap_err().to_string();
     assert!(unknown.contains(&format!("it holds {OTHER}, {GROUP}")), "{unknown}");
-    let restored = restore(&taken.path, other.path(), GROUP, false).unwrap();
+    let restored = restore(&taken.path, other.path(), (GROUP, None), false).unwrap();
 
     assert_eq!((restored.removed, restored.records), (0, 3000));
     assert_eq!(objects(&open(other.path()), GROUP), keys);
+}
+
+#[test]
+fn a_restored_group_keeps_its_name() {
+    let named = |id: Uuid| {
+        let crdt_type = CrdtType::ORSet;
+        crate::engine::Named { id: *id.as_bytes(), crdt_type }.encode()
+    };
+    let name = |store: &mut RocksStore, name: &str, id| {
+        let mut batch = Batch::new();
+        batch.put(Table::Meta, &keys::name(name), &named(id));
+        store.commit(&batch, Durability::Sync).unwrap();
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = grouped(directory.path(), &[(GROUP, &["a"])]);
+    name(&mut store, "tags", GROUP);
+    let taken = Snapshots::of(directory.path()).take(&store.reader(), EPOCH).unwrap();
+    for (there, expected) in [
+        (None, &[("tags", Some(GROUP))][..]),
+        // One of the two groups may be served; the start judges by what is configured.
+        (Some(("tags", OTHER)), &[("tags", Some(OTHER))]),
+        (Some(("labels", GROUP)), &[("tags", None), ("labels", Some(GROUP))]),
+    ] {
+        let target = tempfile::tempdir().unwrap();
+        let mut store = open(target.path());
+        there.into_iter().for_each(|(of, id)| name(&mut store, of, id));
+        drop(store);
+        restore(&taken.path, target.path(), (GROUP, Some("given")), false).unwrap();
+        let store = open(target.path());
+        for (name, id) in expected {
+            let found = store.get(Table::Meta, &keys::name(name)).unwrap();
+            assert_eq!(found.map(|of| of.to_vec()), id.map(named), "{name} beside {there:?}");
+        }
+    }
 }
 
 #[test]
