@@ -81,6 +81,10 @@ const MEND_DAMAGE: &str = "; move the data folder away, and peers fill a new one
      they have; for what no peer has, the moved folder has snapshots: `coppice-agent snapshot \
      restore FOLDER/snapshots/NAME --group GROUP`";
 
+/// What to do about a store that may not be read or written.
+const MEND_PERMISSIONS: &str = "; give the folder and all in it to the user that the agent runs \
+     as (chown -R), and have it on a volume that can be written";
+
 impl AddError {
     /// What it says, and what to do where that is known.
     #[must_use]
@@ -106,7 +110,12 @@ impl OpenError {
     /// setting helps, what to do.
     #[must_use]
     pub fn with_mend(&self) -> String {
-        format!("{self}{}", if self.is_damage() { MEND_DAMAGE } else { "" })
+        let mend = match self {
+            _ if self.is_damage() => MEND_DAMAGE,
+            Self::Store(error) if error.is_not_allowed() => MEND_PERMISSIONS,
+            _ => "",
+        };
+        format!("{self}{mend}")
     }
 
     /// The field of a group that is to be changed, where one is.

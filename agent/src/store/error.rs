@@ -84,6 +84,13 @@ impl StoreError {
         matches!(self, Self::DiskFull(_))
     }
 
+    /// Whether the agent's user may not do it, or nobody may on that volume.
+    pub fn is_not_allowed(&self) -> bool {
+        use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        let kinds = [PermissionDenied, ReadOnlyFilesystem];
+        matches!(self, Self::Io { source, .. } if kinds.contains(&source.kind()))
+    }
+
     /// Whether what is on disk is damaged.
     pub fn is_corrupt(&self) -> bool {
         matches!(self, Self::Corrupt { .. })

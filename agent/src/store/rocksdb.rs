@@ -81,9 +81,11 @@ impl RocksStore {
     /// [`StoreError::Corrupt`]: do not start, no data was touched.
     /// [`StoreError::DiskFull`] and [`StoreError::Io`]: nothing was lost.
     pub fn open(data_dir: &Path, settings: &RocksSettings) -> Result<Self, StoreError> {
-        let directory = DataDirectory::open(data_dir)?;
+        let mut directory = DataDirectory::open(data_dir)?;
         let engine = Engine::new(settings);
-        let (database, closing) = engine.open(&directory.database(), data_dir, true)?;
+        let (database, closing) =
+            engine.open(&directory.database(), data_dir, directory.is_new())?;
+        directory.database_is_made()?;
         let shared = Arc::new(Shared::new(Arc::clone(&database), directory.database()));
         Ok(Self {
             directory,

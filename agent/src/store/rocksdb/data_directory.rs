@@ -19,10 +19,16 @@ const FORMAT_WORD: &str = "coppice-store";
 /// new log.
 const REOPENING_BYTES: u64 = 1 << 20;
 
+/// Follows the version for as long as the database was not made: without it, a
+/// directory whose database is gone is not taken for a new one.
+const NOT_MADE: &str = "new";
+
 /// A data directory that this process holds, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct DataDirectory {
     path: PathBuf,
+    /// Whether there is no database yet.
+    is_new: bool,
     /// Locked; the lock goes with the file.
     _lock: File,
 }
@@ -34,8 +40,11 @@ impl DataDirectory {
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         make(path).map_err(io_error("create the data directory"))?;
         let lock = lock(path)?;
-        let directory = Self { path: path.to_owned(), _lock: lock };
-        directory.check_format()?;
+        let mut directory = Self { path: path.to_owned(), is_new: false, _lock: lock };
+        directory.is_new = directory.check_format()?;
+        if !directory.is_new {
+            directory.check_database_was_not_removed()?;
+        }
         // The engine syncs what is in its folder, not the folder's own name.
         // It may also have been made just before a crash.
         fs::create_dir_all(directory.database())
@@ -71,23 +80,53 @@ impl DataDirectory {
         written.and(removed).map_err(io_error("check for space"))
     }
 
-    fn check_format(&self) -> Result<(), StoreError> {
+    /// Whether there is no database yet, which may be made then.
+    pub(crate) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Takes notice that there is a database now.
+    pub(crate) fn database_is_made(&mut self) -> Result<(), StoreError> {
+        if self.is_new {
+            self.write_format("")?;
+            self.is_new = false;
+        }
+        Ok(())
+    }
+
+    fn check_database_was_not_removed(&self) -> Result<(), StoreError> {
+        match fs::metadata(self.database().join("CURRENT")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Corrupt {
+                detail: format!(
+                    "there is no database in {} any more: put its files back if they were moved \
+                     away",
+                    self.database().display()
+                ),
+            }),
+            found => found.map(drop).map_err(io_error("look at the database")),
+        }
+    }
+
+    /// Whether the directory is new.
+    fn check_format(&self) -> Result<bool, StoreError> {
         match fs::read_to_string(self.path.join("FORMAT")) {
             Ok(text) => self.check_version(&text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.write_format(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.mark_new(),
             Err(error) => Err(StoreError::from_io("read FORMAT in the data directory", error)),
         }
     }
 
-    fn check_version(&self, text: &str) -> Result<(), StoreError> {
-        let version = text.trim().strip_prefix(FORMAT_WORD).map(|rest| rest.trim().parse::<u32>());
+    fn check_version(&self, text: &str) -> Result<bool, StoreError> {
+        let rest = text.trim().strip_prefix(FORMAT_WORD).map(str::trim);
+        let made = rest.and_then(|rest| rest.strip_suffix(NOT_MADE)).map(str::trim);
+        let version = made.or(rest).map(str::parse::<u32>);
         match version {
             Some(Ok(found)) if found > FORMAT_VERSION => Err(StoreError::NewerVersion {
                 directory: self.path.clone(),
                 found,
                 supported: FORMAT_VERSION,
             }),
-            Some(Ok(1..)) => Ok(()),
+            Some(Ok(1..)) => Ok(made.is_some()),
             _ => Err(StoreError::Corrupt {
                 detail: format!(
                     "{} does not name a version: found {text:?}",
@@ -98,15 +137,21 @@ impl DataDirectory {
     }
 
     /// Marks a new directory. The mark is on disk before there is a database.
-    fn write_format(&self) -> Result<(), StoreError> {
+    fn mark_new(&self) -> Result<bool, StoreError> {
         if self.database().exists() {
             return Err(StoreError::Corrupt {
                 detail: format!("{} has a database but no FORMAT file", self.path.display()),
             });
         }
+        self.write_format(NOT_MADE)?;
+        Ok(true)
+    }
+
+    fn write_format(&self, state: &str) -> Result<(), StoreError> {
         let attempt = "write FORMAT in the data directory";
         let (path, temporary) = (self.path.join("FORMAT"), self.path.join("FORMAT.tmp"));
-        fs::write(&temporary, format!("{FORMAT_WORD} {FORMAT_VERSION}\n"))
+        let text = format!("{FORMAT_WORD} {FORMAT_VERSION} {state}");
+        fs::write(&temporary, text.trim_end().to_owned() + "\n")
             .and_then(|()| File::open(&temporary)?.sync_all())
             .and_then(|()| fs::rename(&temporary, &path))
             .and_then(|()| File::open(&self.path)?.sync_all())
@@ -203,8 +248,37 @@ mod tests {
     }
 
     #[test]
+    fn a_database_that_was_removed_is_not_begun_anew() {
+        let temporary = tempfile::tempdir().unwrap();
+        let mut directory = DataDirectory::open(temporary.path()).unwrap();
+        assert!(directory.is_new());
+        drop(directory);
+        directory = DataDirectory::open(temporary.path()).unwrap();
+        assert!(directory.is_new(), "the first start was cut short");
+        fs::write(directory.database().join("CURRENT"), "").unwrap();
+        directory.database_is_made().unwrap();
+        drop(directory);
+        assert!(!DataDirectory::open(temporary.path()).unwrap().is_new());
+
+        fs::remove_file(temporary.path().join("db/CURRENT")).unwrap();
+        for folder in ["emptied", "removed"] {
+            let refused = DataDirectory::open(temporary.path()).unwrap_err();
+            assert!(refused.is_corrupt(), "{folder}: {refused}");
+            assert!(refused.to_string().contains("put its files back"), "{folder}: {refused}");
+            let _ = fs::remove_dir(temporary.path().join("db"));
+        }
+    }
+
+    #[test]
     fn a_format_that_cannot_be_read_is_damage() {
-        for text in ["", "coppice-store", "coppice-store 0", "coppice-store x", "other 1"] {
+        for text in [
+            "",
+            "coppice-store",
+            "coppice-store 0",
+            "coppice-store x",
+            "other 1",
+            "coppice-store new",
+        ] {
             let temporary = tempfile::tempdir().unwrap();
             fs::write(temporary.path().join("FORMAT"), text).unwrap();
             assert!(DataDirectory::open(temporary.path()).unwrap_err().is_corrupt(), "{text:?}");
