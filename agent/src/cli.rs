@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{Args, Command};
 use crate::config::{self, ConfigSource};
+use crate::peer::check_tls;
 use crate::run::Opened;
 use crate::snapshots::{RocksSnapshots, SnapshotSource};
 use crate::store::rocksdb::{RocksSettings, RocksStore};
@@ -98,11 +99,32 @@ fn check_config(file: &std::path::Path) -> ExitCode {
     let source = crate::args::Source { config: Some(file.to_owned()), group: Vec::new() };
     match config::load(&ConfigSource { source, ..ConfigSource::default() }) {
         Ok(config) => {
+            if let Some(wrong) = wrong_tls(&config) {
+                return complain(&format!("{}: {wrong}", file.display()));
+            }
+            if config.groups.is_empty() {
+                complain(&format!(
+                    "{}: warning: it lists no group, so an agent would serve nothing: see `groups`",
+                    file.display()
+                ));
+            }
             complain(&format!("{}: good, {} group(s)", file.display(), config.groups.len()));
             ExitCode::SUCCESS
         }
         Err(error) => complain(&error.to_string()),
     }
+}
+
+/// What keeps an agent from using the TLS files, a line each.
+fn wrong_tls(config: &AgentConfig) -> Option<String> {
+    let files = run::tls_files(config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let checked = match runtime {
+        Ok(runtime) => runtime.block_on(check_tls(&files)),
+        Err(error) => return Some(format!("cannot start threads: {error}")),
+    };
+    let wrong: Vec<_> = checked.err()?.iter().map(ToString::to_string).collect();
+    Some(wrong.join("\n"))
 }
 
 #[expect(clippy::print_stderr, reason = "what a command has to say to who called it")]

@@ -204,6 +204,9 @@ impl Front {
             }
         };
         self.lifecycle.enter(Phase::Serving);
+        if config.groups.is_empty() {
+            warn!("no group is configured: nothing is served until the file lists one");
+        }
         info!(app = %config.listen.app, peers = %supervisor.local_addr(), operations = %config.listen.operations, "serving");
 
         let ended = agent.follow(self.configs.clone(), &supervisor, shutdown).await;
@@ -333,14 +336,22 @@ fn replica_name(config: &AgentConfig) -> String {
     config.replica.name.clone().unwrap_or_else(host)
 }
 
-fn peer_settings(config: &AgentConfig) -> PeerSettings {
-    let tls = config.tls.as_ref().map(|tls| TlsFiles {
+/// The files that the configuration names.
+pub(crate) fn tls_files(config: &AgentConfig) -> Option<TlsFiles> {
+    config.tls.as_ref().map(|tls| TlsFiles {
         ca: tls.ca.clone(),
         certificate: tls.certificate.clone(),
         key: tls.key.clone(),
-    });
+    })
+}
+
+fn peer_settings(config: &AgentConfig) -> PeerSettings {
     let insecure_peers = config.insecure_peers;
-    PeerSettings { tls, insecure_peers, ..PeerSettings::new(config.listen.peers) }
+    PeerSettings {
+        tls: tls_files(config),
+        insecure_peers,
+        ..PeerSettings::new(config.listen.peers)
+    }
 }
 
 #[cfg(test)]

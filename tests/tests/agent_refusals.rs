@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use coppice_tests::agents::{AgentSpec, groups};
+use coppice_tests::agents::{AgentSpec, groups, program};
 use coppice_tests::client::Client;
 use coppice_tests::trio::{Failure, read, with_configuration, write_configuration};
 use serde_json::json;
@@ -107,12 +107,12 @@ fn a_group_that_would_leave_its_data_behind_is_refused_with_the_mend() -> Result
         "`crdt.type` is GCounter, but the data folder holds it as a PNCounter with 1 object";
     ends_saying(
         group("crdt: {type: GCounter}")?,
-        &["groups: group hits: ", of_type, "set its `crdt.type` to PNCounter"],
+        &["groups[0].crdt.type: group hits: ", of_type, "set its `crdt.type` to PNCounter"],
     )?;
     let of_id = format!("`id` is {id}, but the data folder holds it as ");
     ends_saying(
         group(&format!("id: {id}, crdt: {{type: PNCounter}}"))?,
-        &["groups: group hits: ", of_id.as_str(), "leave its `id` out"],
+        &["groups[0].id: group hits: ", of_id.as_str(), "leave its `id` out"],
     )?;
     let agent = group("crdt: {type: PNCounter}")?.start()?;
     let shown = read(&mut agent.client(), HITS).ok_or("it is there")?;
@@ -132,14 +132,53 @@ fn a_data_folder_that_cannot_be_used_is_named_with_the_mend() -> Result<(), Fail
     let mut agent = spec.clone().start()?;
     increment(&mut agent.client())?;
     agent.kill();
-    for file in fs::read_dir(spec.data().join("db"))? {
-        let path = file?.path();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("MANIFEST")) {
-            fs::write(path, "not what was written")?;
-        }
-    }
+    let manifest = fs::read_dir(spec.data().join("db"))?
+        .filter_map(|file| Some(file.ok()?.path()))
+        .find(|path| path.to_string_lossy().contains("/MANIFEST"))
+        .ok_or("it has one")?;
     let named = format!("dataDir: {}: the store is damaged", spec.data().display());
-    ends_saying(spec, &[named.as_str(), "move the data folder away", "snapshot restore"])
+    let words = [named.as_str(), "move the data folder away", "snapshot restore"];
+    fs::write(&manifest, "not what was written")?;
+    ends_saying(spec.clone(), &words)?;
+    fs::remove_file(&manifest)?;
+    ends_saying(spec.clone(), &words)?;
+    fs::remove_dir_all(spec.data().join("db"))?;
+    ends_saying(spec.clone(), &words)?;
+    fs::create_dir(spec.data().join("db"))?;
+    ends_saying(spec, &["no database in ", "put its files back", "move the data folder away"])
+}
+
+#[test]
+fn a_check_of_the_configuration_says_what_a_start_would() -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let said = |text: &str| -> Result<(bool, String), Failure> {
+        let file = write_configuration(folder.path(), "checked.yaml", text)?;
+        let agent = program("coppice-agent")?;
+        let output = std::process::Command::new(agent).arg("check-config").arg(file).output()?;
+        Ok((output.status.success(), String::from_utf8(output.stderr)?))
+    };
+    for nothing in ["", "groups: []\n"] {
+        let (is_good, text) = said(nothing)?;
+        assert!(is_good && text.contains("warning: it lists no group"), "{text}");
+    }
+    let groups = "groups: [{name: hits, crdt: {type: PNCounter}}]\n";
+    let (is_good, text) = said(groups)?;
+    assert!(is_good && text.contains("good, 1 group(s)") && !text.contains("warning"), "{text}");
+
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (ca, certificate, key) = (path("ca.pem"), path("agent.pem"), path("agent.key"));
+    let tls = format!("{groups}tls: {{ca: {ca}, certificate: {certificate}, key: {key}}}\n");
+    let (is_good, text) = said(&tls)?;
+    assert!(!is_good, "{text}");
+    for field in ["tls.ca: cannot read", "tls.certificate: cannot read", "tls.key: cannot read"] {
+        assert!(text.contains(field), "{field} in {text}");
+    }
+    for file in [&ca, &certificate, &key] {
+        fs::write(file, "not PEM")?;
+    }
+    let (is_good, text) = said(&tls)?;
+    assert!(!is_good && text.contains("tls.ca: no readable certificate"), "{text}");
+    Ok(())
 }
 
 /// Starts an agent that has to end by itself, with a message of these words.

@@ -236,6 +236,9 @@ fn examples_are_accepted() {
         let checked = Command::new(agent()).arg("check-config").arg(&path).output();
         let checked = checked.expect("the agent can be run");
         let said = String::from_utf8_lossy(&checked.stderr);
-        assert!(checked.status.success(), "{}: {said}", path.display());
+        // The certificates of an example are the reader's to make.
+        let lacks_files = |line: &str| line.contains("tls.") && line.contains(": cannot read ");
+        let is_good = checked.status.success() || said.lines().all(lacks_files);
+        assert!(is_good, "{}: {said}", path.display());
     }
 }

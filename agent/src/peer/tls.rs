@@ -21,7 +21,7 @@ use self::chain::ChainVerifier;
 use self::files::Loaded;
 
 pub(super) use self::files::read;
-pub use self::files::{TlsError, TlsField, TlsFiles};
+pub use self::files::{TlsError, TlsField, TlsFiles, check};
 pub(super) use self::proof::Proof;
 pub(super) use self::reload::{Watched, watch_files};
 

@@ -89,6 +89,26 @@ pub(in crate::peer) async fn read(files: &TlsFiles) -> Result<Raw, TlsError> {
     })
 }
 
+/// Looks whether an agent could use the files now.
+///
+/// # Errors
+///
+/// Each file that cannot be read; if all can, what is wrong with what they hold.
+pub async fn check(files: &TlsFiles) -> Result<(), Vec<TlsError>> {
+    let TlsFiles { ca, certificate, key } = files;
+    let (mut read, mut wrong) = (Vec::new(), Vec::new());
+    for (field, path) in
+        [(TlsField::Ca, ca), (TlsField::Certificate, certificate), (TlsField::Key, key)]
+    {
+        match read_one(field, path).await {
+            Ok(bytes) => read.push(bytes),
+            Err(error) => wrong.push(error),
+        }
+    }
+    let Ok([ca, certificate, key]) = <[Vec<u8>; 3]>::try_from(read) else { return Err(wrong) };
+    Raw { ca, certificate, key }.configs().map(drop).map_err(|error| vec![error])
+}
+
 async fn read_one(field: TlsField, path: &Path) -> Result<Vec<u8>, TlsError> {
     let failed = |source| TlsError::Read { field, path: path.to_owned(), source };
     let length = tokio::fs::metadata(path).await.map_err(failed)?.len();
