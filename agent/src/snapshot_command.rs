@@ -196,7 +196,9 @@ fn take(target: &Target) -> Result<(), SnapshotCommandError> {
     let told = owner.ok().and_then(|owner| owner.take(&target.data_dir));
     let taken = taken?;
     say(&format!("{} was taken: {} bytes", taken.name, taken.bytes));
-    told.iter().for_each(|told| say(told));
+    if let Some(told) = told {
+        say(&told);
+    }
     Ok(())
 }
 
@@ -263,7 +265,9 @@ fn restore_group(
         "{group} is back as {name} has it: {} records, {} bytes, in place of {} records",
         restored.records, restored.bytes, restored.removed
     ));
-    told.iter().for_each(|told| say(told));
+    if let Some(told) = told {
+        say(&told);
+    }
     say("Start the agent now. Agents that still hold the group bring it up to what they have: \
          to go back for good, stop them all first and empty or restore each.");
     Ok(())

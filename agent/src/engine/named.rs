@@ -128,18 +128,15 @@ impl<S: Store, T> Engine<S, T> {
             return Ok(Some((Named { crdt_type, ..configured }, objects)));
         }
         let stays = |id: &[u8; 16]| groups.iter().any(|(_, group)| group.id == *id);
-        let candidates = match names.get(&keys::name(name)) {
-            Some(stored) => {
-                let damaged = |error| RecordError::Damaged { table: Table::Meta, error };
-                vec![stored.clone().map_err(damaged)?]
-            }
+        let candidates = if let Some(stored) = names.get(&keys::name(name)) {
+            let damaged = |error| RecordError::Damaged { table: Table::Meta, error };
+            vec![stored.map_err(damaged)?]
+        } else {
             // The ids that the name may have been served with, where no other name is
             // known to have them.
-            None => {
-                let is_named = |id| names.values().flatten().any(|named| named.id == id);
-                let possible = CrdtType::ALL.into_iter().map(|of| Named::by_default(name, of));
-                possible.filter(|named| !is_named(named.id)).collect()
-            }
+            let is_named = |id| names.values().flatten().any(|named| named.id == id);
+            let possible = CrdtType::ALL.into_iter().map(|of| Named::by_default(name, of));
+            possible.filter(|named| !is_named(named.id)).collect()
         };
         for stored in candidates.into_iter().filter(|stored| !stays(&stored.id)) {
             if let Some((_, objects)) = self.held(&stored.id, names)? {

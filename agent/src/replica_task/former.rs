@@ -1,4 +1,5 @@
-//! Which members are what another member of their name was before.
+//! Which members are what another member of their name was before, and which names
+//! more than one agent has.
 //!
 //! An agent that lost its disk comes back under its name with a new store, and
 //! nothing tells the others that the old one is gone for good: for the protocol it
@@ -30,6 +31,18 @@ pub(super) fn former(members: &[MemberView], own: &str) -> BTreeSet<ActorId> {
         name == own || last.get(name).is_some_and(|last| *last != heard(view))
     });
     gone.map(|view| view.opening).collect()
+}
+
+/// The names that more than one connected agent has, the replica itself included: its
+/// name is `own`. Two openings of one store are one agent that was restarted.
+pub(super) fn shared_names(members: &[MemberView], own: (&str, [u8; 16])) -> BTreeSet<String> {
+    let mut first = BTreeMap::from([own]);
+    let linked = members.iter().filter(|view| view.member.link.is_some());
+    let shared = linked.filter(|view| {
+        let (name, store) = (&*view.member.name, view.member.store);
+        *first.entry(name).or_insert(store) != store
+    });
+    shared.map(|view| view.member.name.to_string()).collect()
 }
 
 #[cfg(test)]
@@ -75,6 +88,24 @@ pub(super) mod tests {
             let found: Vec<_> = former(&members, "a").into_iter().collect();
             let expected: Vec<_> =
                 expected.into_iter().map(|opening| ActorId::from_bytes([opening; 16])).collect();
+            assert_eq!(found, expected, "{members:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_shared_by_connected_agents_of_different_stores() {
+        let restarted =
+            |of: MemberView| MemberView { opening: ActorId::from_bytes([99; 16]), ..of };
+        let b = || member(("b", 1), true, 9, 0);
+        for (members, expected) in [
+            (vec![b(), member(("c", 2), true, 9, 0)], &[][..]),
+            (vec![b(), member(("b", 2), true, 9, 0)], &["b"]),
+            (vec![b(), member(("b", 2), false, 9, 0)], &[]),
+            (vec![b(), restarted(b())], &[]),
+            (vec![b(), member(("a", 2), true, 9, 0)], &["a"]),
+            (vec![member(("a", 7), true, 9, 0)], &[]),
+        ] {
+            let found: Vec<_> = shared_names(&members, ("a", [7; 16])).into_iter().collect();
             assert_eq!(found, expected, "{members:?}");
         }
     }

@@ -15,7 +15,7 @@ mod groups;
 mod links;
 mod reopening;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,6 +89,8 @@ type Answer = Ticket<Result<WriteAnswer, SubmitError>>;
 struct Served {
     spec: GroupSpec,
     status: watch::Sender<Arc<GroupStatus>>,
+    /// The names of which was said that several agents have them.
+    shared_names: BTreeSet<String>,
 }
 
 /// Why the inner loop was left.

@@ -298,7 +298,9 @@ fn a_restored_group_keeps_its_name() {
     ] {
         let target = tempfile::tempdir().unwrap();
         let mut store = open(target.path());
-        there.into_iter().for_each(|(of, id)| name(&mut store, of, id));
+        if let Some((of, id)) = there {
+            name(&mut store, of, id);
+        }
         drop(store);
         restore(&taken.path, target.path(), (GROUP, Some("given")), false).unwrap();
         let store = open(target.path());

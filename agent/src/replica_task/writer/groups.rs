@@ -1,15 +1,17 @@
 //! The groups served: beginning and ending that, and what others see of them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use coppice_replication::Now;
 use tokio::sync::watch;
+use tracing::warn;
 
 use super::links::{Link, Links};
 use super::{Answer, GroupSpec, ServeAnswer, Served, Writer};
 use crate::engine::{Engine, GroupSettings, Named};
 use crate::peer::CloseReason;
-use crate::replica_task::former::former;
+use crate::replica_task::former::{former, shared_names};
 use crate::replica_task::{GroupStatus, MemberStatus, ServeError};
 use crate::store::Store;
 use crate::store::keys::Slot;
@@ -36,26 +38,31 @@ impl<S: Store> Writer<S> {
             if self.served.get(&slot).is_some_and(|served| served.spec.name != spec.name) {
                 self.end_service(engine, slot);
             }
-            let status = if let Some(Served { status, .. }) = self.served.remove(&slot) {
-                status
+            let served = if let Some(mut served) = self.served.remove(&slot) {
+                served.spec = spec;
+                served
             } else {
                 let status = status_of(engine, slot, &spec, &self.links, now);
                 let vanished = || ServeError::Store("a group vanished while it was opened".into());
-                watch::Sender::new(Arc::new(status.ok_or_else(vanished)?))
+                let status = watch::Sender::new(Arc::new(status.ok_or_else(vanished)?));
+                Served { spec, status, shared_names: BTreeSet::new() }
             };
-            answers.push((slot, status.subscribe()));
-            self.served.insert(slot, Served { spec, status });
+            answers.push((slot, served.status.subscribe()));
+            self.served.insert(slot, served);
         }
         Ok(answers)
     }
 
-    pub(super) fn publish(&self, engine: &Engine<S, Answer>, now: Now) {
-        for (&slot, served) in &self.served {
+    pub(super) fn publish(&mut self, engine: &Engine<S, Answer>, now: Now) {
+        for (&slot, served) in &mut self.served {
             if let Some(status) = status_of(engine, slot, &served.spec, &self.links, now) {
                 served.status.send_replace(Arc::new(status));
             }
             if let Some(figures) = engine.figures(slot, now) {
                 self.metrics.publish((&served.spec.name, &self.name), &figures, now.steady_ms);
+                let opening = engine.opening();
+                let own = (&*opening.name, opening.store.id);
+                served.tell_shared_names(shared_names(&figures.members, own));
             }
         }
     }
@@ -70,6 +77,17 @@ impl<S: Store> Writer<S> {
             outbound.close(CloseReason::Removed);
             engine.link_down(link);
         }
+    }
+}
+
+impl Served {
+    /// Says which names stand for several agents, once.
+    fn tell_shared_names(&mut self, names: BTreeSet<String>) {
+        for name in names.difference(&self.shared_names) {
+            warn!(group = %self.spec.name, name, "several connected agents have this name: \
+                lags, members and logs cannot be told apart; give each its own `replica.name`");
+        }
+        self.shared_names = names;
     }
 }
 
