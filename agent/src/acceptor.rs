@@ -1,4 +1,4 @@
-//! Accepting connections on a port, so many at a time.
+//! Accepting connections on a port, and so many at a time.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -37,22 +37,27 @@ impl Acceptor {
 
     /// The next connection. Nothing is lost when the future is dropped.
     pub(crate) async fn accept(&self) -> Accepted {
-        loop {
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
-                // The semaphore is never closed.
-                return std::future::pending().await;
-            };
-            match self.listener.accept().await {
-                // A frame or an answer is one small write: waiting to fill a segment
-                // only delays it. Where that fails, the client is gone already.
-                Ok((stream, remote)) if stream.set_nodelay(true).is_ok() => {
-                    return Accepted { stream, remote, place };
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    warn!(%error, "a connection could not be accepted");
-                    sleep(RETRY).await;
-                }
+        let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
+            // The semaphore is never closed.
+            return std::future::pending().await;
+        };
+        let (stream, remote) = accept(&self.listener).await;
+        Accepted { stream, remote, place }
+    }
+}
+
+/// The next connection to a port, with small writes sent at once. Nothing is lost
+/// when the future is dropped.
+pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            // A frame or an answer is one small write: waiting to fill a segment
+            // only delays it. Where that fails, the client is gone already.
+            Ok((stream, remote)) if stream.set_nodelay(true).is_ok() => return (stream, remote),
+            Ok(_) => {}
+            Err(error) => {
+                warn!(%error, "a connection could not be accepted");
+                sleep(RETRY).await;
             }
         }
     }

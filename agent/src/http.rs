@@ -8,9 +8,11 @@
 //! Invariant: no body, page or answer grows with the data: bodies have limits
 //! (`body`), pages end at a number of items and of bytes (`value`, `listing`).
 
+mod activity;
 mod batch;
 mod body;
 mod conditions;
+mod connections;
 mod groups;
 mod host;
 mod json;

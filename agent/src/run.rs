@@ -34,7 +34,7 @@ use crate::replica_task::{
 use crate::snapshots::SnapshotSource;
 use crate::store::{Store, StoreError};
 use crate::store_metrics::StoreMetrics;
-use crate::telemetry::{ConfigMetrics, HttpMetrics, register_build_info};
+use crate::telemetry::{ConfigMetrics, ConnectionMetrics, HttpMetrics, register_build_info};
 use following::Agent;
 use ports::{Ports, bind};
 
@@ -166,7 +166,8 @@ impl Front {
             lifecycle: Arc::clone(&front.lifecycle),
             also_host: config.app_url.as_ref().map(|url| url.host().into()),
         };
-        front.ports.serve_app(app, api);
+        let connections = ConnectionMetrics::new(&front.registry)?;
+        front.ports.serve_app(app, api, &connections);
         let api = OperationsApi {
             replica: Arc::clone(&front.name),
             groups: Arc::clone(&front.groups),
@@ -174,7 +175,7 @@ impl Front {
             registry: front.registry.clone(),
             store: Arc::clone(&front.store),
         };
-        front.ports.serve_operations(operations, api);
+        front.ports.serve_operations(operations, api, &connections);
         Ok(front)
     }
 

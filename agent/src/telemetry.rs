@@ -9,7 +9,8 @@ use std::io::{self, IsTerminal as _};
 
 use coppice_api::{LogFormat, LogLevel};
 use prometheus::{
-    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
+    TextEncoder,
 };
 use tracing::level_filters::LevelFilter;
 
@@ -120,6 +121,36 @@ impl HttpMetrics {
     }
 }
 
+/// The connections of the app's and the operations port.
+#[derive(Clone, Debug)]
+pub struct ConnectionMetrics {
+    over_limit: IntCounterVec,
+}
+
+impl ConnectionMetrics {
+    /// Metrics that `registry` shows.
+    ///
+    /// # Errors
+    ///
+    /// If the registry has them already.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let over_limit = IntCounterVec::new(
+            Opts::new(
+                "coppice_http_connections_over_limit_total",
+                "Connections that came when the port had all that it takes.",
+            ),
+            &["port"],
+        )?;
+        registry.register(Box::new(over_limit.clone()))?;
+        Ok(Self { over_limit })
+    }
+
+    /// Counts the connections over the limit of `port`.
+    pub(crate) fn over_limit(&self, port: &'static str) -> IntCounter {
+        self.over_limit.with_label_values(&[port])
+    }
+}
+
 /// What became of edits of the configuration.
 #[derive(Clone, Debug)]
 pub struct ConfigMetrics {
@@ -173,6 +204,7 @@ mod tests {
         register_build_info(&registry).unwrap();
         let http = HttpMetrics::new(&registry).unwrap();
         ConfigMetrics::new(&registry).unwrap().refused();
+        ConnectionMetrics::new(&registry).unwrap().over_limit("app");
         http.answered(["/v1/health", "GET", "200"], 0.002);
 
         let text = String::from_utf8(encode_metrics(&registry).unwrap()).unwrap();
@@ -180,6 +212,7 @@ mod tests {
             "coppice_build_info{version=",
             "coppice_http_requests_total{method=\"GET\",route=\"/v1/health\",status=\"200\"} 1",
             "coppice_http_request_duration_seconds_count{",
+            "coppice_http_connections_over_limit_total{port=\"app\"} 0",
             "coppice_config_reloads_total{result=\"refused\"} 1",
             "coppice_config_reloads_total{result=\"applied\"} 0",
         ] {

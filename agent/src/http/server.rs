@@ -2,35 +2,34 @@
 //! first bytes.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::pin::pin;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::Body;
 use axum::http::Request;
 use axum::response::Response;
-use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use prometheus::IntCounter;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::acceptor::{Accepted, Acceptor};
+use super::activity::{Activity, OpenBody, Watched};
+use super::connections::Connections;
+use crate::acceptor;
 
-/// A connection on which no request is open or came for so long, looked at that
-/// often, is ended: one that sends its request's head that slowly too.
-const IDLE_PATIENCE: Duration = Duration::from_mins(1);
+/// How often a connection that waits for a place looks for one that makes room.
+const ROOM_POLL: Duration = Duration::from_millis(100);
 
 /// What one port may use.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
-    /// Connections at a time; more wait to be accepted.
+    /// Connections at a time; for more, those that are idle make room.
     pub connections: usize,
     /// How long open requests may take to end after shutdown.
     pub grace: Duration,
@@ -48,6 +47,7 @@ pub struct Server {
     listener: TcpListener,
     limits: ServerLimits,
     marks_local: bool,
+    over_limit: IntCounter,
 }
 
 /// Marks a request that came from this machine: from loopback, or from the
@@ -56,10 +56,10 @@ pub struct Server {
 pub(crate) struct LocalClient;
 
 impl Server {
-    /// A server on a bound port.
+    /// A server on a bound port, which counts connections over the limit.
     #[must_use]
-    pub const fn new(listener: TcpListener, limits: ServerLimits) -> Self {
-        Self { listener, limits, marks_local: false }
+    pub const fn new(listener: TcpListener, limits: ServerLimits, over_limit: IntCounter) -> Self {
+        Self { listener, limits, marks_local: false, over_limit }
     }
 
     /// Marks requests from this machine, for those who answer them.
@@ -77,25 +77,32 @@ impl Server {
         F: Fn(Request<Body>) -> A + Clone + Send + Sync + 'static,
         A: Future<Output = Response> + Send + 'static,
     {
-        let acceptor = Acceptor::new(self.listener, self.limits.connections);
-        let mut connections = JoinSet::new();
+        let Self { listener, limits, marks_local, over_limit } = self;
+        let address = listener.local_addr().ok();
+        let mut connections = Connections::new(address, limits.connections, over_limit);
+        // Accepted, and without a place.
+        let mut waiting = None;
         loop {
-            let Accepted { stream, place, .. } = tokio::select! {
+            tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                Some(_) = connections.join_next() => continue,
-                accepted = acceptor.accept() => accepted,
-            };
-            let local = (self.marks_local && is_local(&stream)).then_some(LocalClient);
-            let connection = serve(stream, local, answer.clone(), shutdown.clone());
-            connections.spawn(async move {
-                connection.await;
-                drop(place);
-            });
+                Some(()) = connections.ended() => {}
+                (stream, _) = acceptor::accept(&listener), if waiting.is_none() => {
+                    connections.came();
+                    waiting = Some(stream);
+                }
+                () = sleep(ROOM_POLL), if waiting.is_some() => {}
+            }
+            if let Some(stream) = waiting.take_if(|_| connections.make_room()) {
+                let local = (marks_local && is_local(&stream)).then_some(LocalClient);
+                let activity = Activity::new();
+                let serving = (activity.clone(), shutdown.clone());
+                connections.open(activity, serve(stream, local, answer.clone(), serving));
+            }
         }
-        drop(acceptor);
-        let ended = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.limits.grace, ended).await.is_err() {
+        drop((listener, waiting));
+        let ended = async { while connections.ended().await.is_some() {} };
+        if tokio::time::timeout(limits.grace, ended).await.is_err() {
             debug!("connections were cut off at the end of the grace period");
         }
     }
@@ -107,19 +114,18 @@ fn is_local(stream: &TcpStream) -> bool {
     client.is_loopback() || client == server.ip().to_canonical()
 }
 
-/// Serves one connection until either side ends it; on `shutdown`, until the
-/// requests on it are answered.
+/// Serves one connection until either side ends it, or another one needs its place;
+/// on `shutdown`, until the requests on it are answered.
 async fn serve<I, F, A>(
     stream: I,
     local: Option<LocalClient>,
     answer: F,
-    shutdown: CancellationToken,
+    (activity, shutdown): (Activity, CancellationToken),
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Fn(Request<Body>) -> A + Clone + Send + Sync + 'static,
     A: Future<Output = Response> + Send + 'static,
 {
-    let activity = Activity::default();
     let begun = activity.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let open = begun.begin();
@@ -127,19 +133,30 @@ async fn serve<I, F, A>(
             request.extensions_mut().insert(local);
         }
         let answered = answer(request.map(Body::new));
-        async move { Ok::<_, Infallible>(answered.await.map(|body| OpenBody { body, _open: open })) }
+        async move { Ok::<_, Infallible>(answered.await.map(|body| OpenBody::new(body, open))) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // Its own time-out for heads would arm a timer for each request.
+    // See `activity` for what is done in its place.
     builder.http1().header_read_timeout(None::<Duration>);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = activity.idle() => return debug!("an idle connection was ended"),
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let stream = TokioIo::new(Watched::new(stream, activity.clone()));
+    let mut connection = pin!(builder.serve_connection(stream, service));
+    let mut idle = pin!(activity.idle());
+    let ended = loop {
+        tokio::select! {
+            // First, so that a request that is here counts.
+            biased;
+            ended = connection.as_mut() => break ended,
+            () = shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                break connection.await;
+            }
+            () = idle.as_mut() => return debug!("an idle connection was ended"),
+            () = activity.asked_to_leave() => {
+                if activity.idle_for().is_some() {
+                    return debug!("an idle connection was ended for another one");
+                }
+            }
         }
     };
     if let Err(error) = ended {
@@ -147,80 +164,12 @@ async fn serve<I, F, A>(
     }
 }
 
-/// The requests on one connection.
-#[derive(Clone, Debug, Default)]
-struct Activity(Arc<Requests>);
-
-#[derive(Debug, Default)]
-struct Requests {
-    begun: AtomicU64,
-    ended: AtomicU64,
-}
-
-/// A request whose answer is not sent whole.
-#[derive(Debug)]
-struct OpenRequest(Arc<Requests>);
-
-impl Activity {
-    fn begin(&self) -> OpenRequest {
-        self.0.begun.fetch_add(1, Ordering::Relaxed);
-        OpenRequest(Arc::clone(&self.0))
-    }
-
-    /// Waits until no request was open or came between two looks.
-    async fn idle(&self) {
-        let mut looks = tokio::time::interval(IDLE_PATIENCE);
-        looks.tick().await;
-        let mut seen = self.0.begun.load(Ordering::Relaxed);
-        loop {
-            looks.tick().await;
-            let begun = self.0.begun.load(Ordering::Relaxed);
-            if begun == seen && self.0.ended.load(Ordering::Relaxed) == begun {
-                return;
-            }
-            seen = begun;
-        }
-    }
-}
-
-impl Drop for OpenRequest {
-    fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// The body of an answer, which keeps its request open until it is sent.
-#[derive(Debug)]
-struct OpenBody {
-    body: Body,
-    _open: OpenRequest,
-}
-
-impl HttpBody for OpenBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
-    use tokio::time::{Instant, sleep};
+    use tokio::time::Instant;
 
+    use super::super::activity::{FIRST_PATIENCE, IDLE_PATIENCE};
     use super::*;
 
     const HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -232,7 +181,7 @@ mod tests {
             sleep(took).await;
             Response::new(Body::from("done"))
         };
-        (client, serve(served, None, answer, CancellationToken::new()))
+        (client, serve(served, None, answer, (Activity::new(), CancellationToken::new())))
     }
 
     #[tokio::test(start_paused = true)]
@@ -242,7 +191,7 @@ mod tests {
             client.write_all(said).await.unwrap();
             let began = Instant::now();
             served.await;
-            assert!(began.elapsed() <= 2 * IDLE_PATIENCE, "{said:?}");
+            assert!(began.elapsed() <= 2 * FIRST_PATIENCE, "{said:?}");
         }
     }
 

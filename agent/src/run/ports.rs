@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::http::{AppApi, OperationsApi, Server, ServerLimits, StatusSource};
 use crate::snapshot_task::{SnapshotMetrics, SnapshotRequests, SnapshotTask};
 use crate::snapshots::SnapshotSource;
+use crate::telemetry::ConnectionMetrics;
 
 /// What the task that takes snapshots is given.
 pub(super) type TakenBy =
@@ -32,22 +33,34 @@ pub(super) struct Ports {
 
 impl Ports {
     /// Serves the app's API from now on.
-    pub(super) fn serve_app(&self, listener: TcpListener, api: AppApi) {
+    pub(super) fn serve_app(
+        &self,
+        listener: TcpListener,
+        api: AppApi,
+        metrics: &ConnectionMetrics,
+    ) {
         let answer = move |request: Request<Body>| {
             let api = api.clone();
             async move { api.answer(request).await }
         };
-        self.serve(Server::new(listener, ServerLimits::default()), answer);
+        let over_limit = metrics.over_limit("app");
+        self.serve(Server::new(listener, ServerLimits::default(), over_limit), answer);
     }
 
     /// Serves metrics and probes from now on.
-    pub(super) fn serve_operations(&self, listener: TcpListener, api: OperationsApi) {
+    pub(super) fn serve_operations(
+        &self,
+        listener: TcpListener,
+        api: OperationsApi,
+        metrics: &ConnectionMetrics,
+    ) {
         let answer = move |request: Request<Body>| {
             let api = api.clone();
             async move { api.answer(request).await }
         };
-        let server = Server::new(listener, ServerLimits::default()).marking_local_clients();
-        self.serve(server, answer);
+        let over_limit = metrics.over_limit("operations");
+        let server = Server::new(listener, ServerLimits::default(), over_limit);
+        self.serve(server.marking_local_clients(), answer);
     }
 
     fn serve<F, A>(&self, server: Server, answer: F)

@@ -1,6 +1,7 @@
 //! Both ports over real sockets, and what they count.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -8,6 +9,7 @@ use axum::http::Request;
 use axum::response::Response;
 use coppice_crdt::CrdtType;
 use http_body_util::BodyExt as _;
+use prometheus::IntCounter;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -99,7 +101,9 @@ where
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let server = Server::new(listener, ServerLimits::default()).run(answer, shutdown.clone());
+    let over_limit = IntCounter::new("over_limit", "-").unwrap();
+    let server = Server::new(listener, ServerLimits::default(), over_limit);
+    let server = server.run(answer, shutdown.clone());
     let client = async {
         client(TcpStream::connect(address).await.unwrap(), shutdown.clone()).await;
         shutdown.cancel();
@@ -190,6 +194,82 @@ async fn an_open_request_is_answered_after_shutdown_began() {
         shutdown.cancel();
         release.send(true).unwrap();
         read_until(&mut stream, b"done").await;
+    })
+    .await;
+}
+
+/// Runs `client` against a port that takes two connections.
+async fn crowded<C: Future<Output = ()>>(client: impl FnOnce(SocketAddr, IntCounter) -> C) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (shutdown, over_limit) =
+        (CancellationToken::new(), IntCounter::new("over_limit", "-").unwrap());
+    let limits = ServerLimits { connections: 2, ..ServerLimits::default() };
+    let answer = |request: Request<Body>| async move {
+        if request.uri() == "/slow" {
+            std::future::pending::<()>().await;
+        }
+        Response::new(Body::from("done"))
+    };
+    let server = Server::new(listener, limits, over_limit.clone()).run(answer, shutdown.clone());
+    let client = async {
+        client(address, over_limit).await;
+        shutdown.cancel();
+    };
+    tokio::join!(server, client);
+}
+
+async fn ask(stream: &mut TcpStream, path: &str) {
+    let head = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+}
+
+/// Whether the server ended this connection.
+async fn is_ended(stream: &mut TcpStream) -> bool {
+    matches!(stream.read(&mut [0]).await, Ok(0) | Err(_))
+}
+
+#[tokio::test]
+async fn at_the_limit_the_connection_idle_longest_makes_room() {
+    crowded(async |address, over_limit| {
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        silent.write_all(b"GET / HTT").await.unwrap();
+        let mut kept = TcpStream::connect(address).await.unwrap();
+        ask(&mut kept, "/").await;
+        read_until(&mut kept, b"done").await;
+        let mut others = Vec::new();
+        for came in 1..=3 {
+            let mut next = TcpStream::connect(address).await.unwrap();
+            ask(&mut next, "/").await;
+            read_until(&mut next, b"done").await;
+            assert_eq!(over_limit.get(), came, "each is counted");
+            match came {
+                1 => assert!(is_ended(&mut silent).await, "it was idle longest"),
+                2 => assert!(is_ended(&mut kept).await, "then it was"),
+                _ => assert!(is_ended(&mut others[0]).await, "then the first that came later"),
+            }
+            others.push(next);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_open_request_keeps_its_place_at_the_limit() {
+    crowded(async |address, over_limit| {
+        let mut open = TcpStream::connect(address).await.unwrap();
+        ask(&mut open, "/slow").await;
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        ask(&mut idle, "/").await;
+        read_until(&mut idle, b"done").await;
+        let mut next = TcpStream::connect(address).await.unwrap();
+        ask(&mut next, "/slow").await;
+        assert!(is_ended(&mut idle).await, "it makes room, though the other one is older");
+        let mut last = TcpStream::connect(address).await.unwrap();
+        ask(&mut last, "/").await;
+        drop(open);
+        read_until(&mut last, b"done").await;
+        assert_eq!(over_limit.get(), 2, "the last one had to wait for an end");
     })
     .await;
 }
