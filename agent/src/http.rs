@@ -138,9 +138,10 @@ impl AppApi {
         let started = self.clock.monotonic();
         let (parts, body) = request.into_parts();
         let route = Route::parse(parts.uri.path());
-        let answer = match host::check(&parts, self.also_host.as_deref()) {
+        let checked = host::check(&parts, self.also_host.as_deref());
+        let answer = match checked.and_then(|()| body::refuse_unknown_framing(&parts.headers)) {
             Ok(()) => self.dispatch(route, &parts, body).await,
-            Err(foreign) => Err(foreign),
+            Err(refused) => Err(refused),
         };
         let mut response = answer.unwrap_or_else(Problem::into_response);
         if parts.method == Method::HEAD {

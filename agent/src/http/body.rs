@@ -4,13 +4,29 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::http::HeaderMap;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, TRANSFER_ENCODING};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::problem::{Answer, Kind, Problem};
 
-/// The most bytes of a body, but for a value, whose limit is the group's.
-pub(crate) const MAX_BYTES: usize = 1 << 20;
+/// The most bytes of a body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
+    bytes: usize,
+    /// What sets it, for messages.
+    setting: &'static str,
+}
+
+impl Limit {
+    /// That of JSON.
+    const JSON: Self = Self { bytes: 1 << 20, setting: "" };
+
+    /// That of a value, which the group's configuration sets.
+    pub(crate) fn of_value(bytes: u64) -> Self {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        Self { bytes, setting: " (`limits.valueBytes`)" }
+    }
+}
 
 /// How long a client may take to send a body.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,7 +41,7 @@ pub(crate) async fn read_json(headers: &HeaderMap, body: Body) -> Answer<Bytes> 
         ));
     }
     refuse_other_charset(content_type)?;
-    read(headers, body, MAX_BYTES).await
+    read(headers, body, Limit::JSON).await
 }
 
 /// Refuses JSON that is announced in another encoding than UTF-8, the only one that
@@ -45,15 +61,25 @@ pub(crate) fn refuse_other_charset(content_type: &str) -> Answer<()> {
     }
 }
 
-/// The body, at most `limit` bytes of it.
-pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Answer<Bytes> {
-    if headers.contains_key(CONTENT_ENCODING) {
-        return Err(Problem::new(
-            Kind::UnsupportedMediaType,
-            "send the body as it is, without Content-Encoding",
-        ));
+/// Refuses a body that is framed in a way that is not known: where it ends, and so
+/// where the next request begins, could be read in two ways (RFC 9112, section 6.1).
+pub(crate) fn refuse_unknown_framing(headers: &HeaderMap) -> Answer<()> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_known = codings
+        .next()
+        .is_none_or(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    if is_known && codings.next().is_none() { Ok(()) } else { Err(Problem::unknown_framing()) }
+}
+
+/// The body, at most `limit` of it.
+pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: Limit) -> Answer<Bytes> {
+    let mut encodings = headers.get_all(CONTENT_ENCODING).iter();
+    if encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Problem::encoded());
     }
-    let too_large = || Problem::too_large(format!("the body is over the limit of {limit} bytes"));
+    let Limit { bytes: limit, setting } = limit;
+    let too_large =
+        || Problem::too_large(format!("the body is over the limit of {limit} bytes{setting}"));
     // A length that is announced is judged before a byte is read.
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large());

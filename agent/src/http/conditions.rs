@@ -3,7 +3,7 @@
 //! Source: RFC 9110, sections 8.8.3 and 13.1.
 
 use axum::http::HeaderMap;
-use axum::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH};
+use axum::http::header::{HeaderName, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
 
 use super::problem::{Answer, Kind, Problem};
 use crate::etag::EtagText;
@@ -19,6 +19,20 @@ pub(crate) fn condition(headers: &HeaderMap) -> Answer<Option<Precondition>> {
         (None, Some(tags)) => Ok(Some(Precondition::MatchesNone(tags))),
         (Some(_), Some(_)) => Err(Problem::malformed("give If-Match or If-None-Match, not both")),
     }
+}
+
+/// Refuses a write that depends on when the object was changed: objects have no such
+/// time, and to write all the same would overwrite what the client has not seen.
+///
+/// With `If-Match` beside it the time does not count, and on reads it may be left out
+/// (RFC 9110, section 13.1).
+pub(crate) fn refuse_times(headers: &HeaderMap) -> Answer<()> {
+    if headers.contains_key(IF_UNMODIFIED_SINCE) && !headers.contains_key(IF_MATCH) {
+        return Err(Problem::malformed(
+            "objects have no time of modification: send If-Match with the etag in place of If-Unmodified-Since",
+        ));
+    }
+    Ok(())
 }
 
 /// The etags of a header; none for `*`. A weak one counts where `weak` is set,

@@ -45,7 +45,7 @@ pub(crate) async fn put(call: Call<'_>, key: &str, body: Body) -> Answer<Respons
     if is_json {
         body::refuse_other_charset(content_type)?;
     }
-    let limit = usize::try_from(call.group.value_bytes).unwrap_or(usize::MAX);
+    let limit = body::Limit::of_value(call.group.value_bytes);
     let bytes = body::read(headers, body, limit).await?;
     if is_json {
         // What `set` would refuse: readers get both as JSON.
@@ -94,6 +94,7 @@ pub(crate) fn begin<'a>(call: Call<'a>, known: &[&str]) -> Answer<Params<'a>> {
         return Err(Problem::submit(&SubmitError::ShuttingDown, false));
     }
     refuse_promises(call)?;
+    conditions::refuse_times(&call.parts.headers)?;
     Params::parse(call.parts.uri.query(), known)
 }
 

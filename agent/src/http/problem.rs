@@ -8,7 +8,9 @@ use std::borrow::Cow;
 
 use axum::body::Body;
 use axum::http::StatusCode;
-use axum::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use axum::http::header::{
+    ACCEPT_ENCODING, ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+};
 use axum::response::Response;
 use coppice_crdt::{CrdtType, JsonError, OperationError, Refusal};
 
@@ -36,6 +38,7 @@ pub(crate) enum Kind {
     LimitReached,
     Overloaded,
     Internal,
+    NotImplemented,
     Bootstrapping,
     ShuttingDown,
     OutcomeUnknown,
@@ -63,6 +66,7 @@ impl Kind {
             Self::LimitReached => (422, "limit-reached", "A limit is reached"),
             Self::Overloaded => (429, "overloaded", "Too many writes are waiting"),
             Self::Internal => (500, "internal", "Internal error"),
+            Self::NotImplemented => (501, "not-implemented", "Not implemented"),
             Self::Bootstrapping => (503, "bootstrapping", "Still being filled by peers"),
             Self::ShuttingDown => (503, "shutting-down", "Stopping"),
             Self::OutcomeUnknown => (503, "outcome-unknown", "The outcome is unknown"),
@@ -78,7 +82,7 @@ pub(crate) struct Problem {
     kind: Kind,
     detail: Cow<'static, str>,
     index: Option<usize>,
-    allow: Option<&'static str>,
+    header: Option<(HeaderName, &'static str)>,
     retry_after_secs: Option<u64>,
 }
 
@@ -86,7 +90,7 @@ pub(crate) type Answer<T> = Result<T, Problem>;
 
 impl Problem {
     pub(crate) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: detail.into(), index: None, allow: None, retry_after_secs: None }
+        Self { kind, detail: detail.into(), index: None, header: None, retry_after_secs: None }
     }
 
     /// 400.
@@ -117,7 +121,23 @@ impl Problem {
         allow: &'static str,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { allow: Some(allow), ..Self::new(Kind::MethodNotAllowed, detail) }
+        Self { header: Some((ALLOW, allow)), ..Self::new(Kind::MethodNotAllowed, detail) }
+    }
+
+    /// 415 for a body that is compressed.
+    pub(crate) fn encoded() -> Self {
+        let detail = "send the body as it is, without Content-Encoding";
+        Self {
+            header: Some((ACCEPT_ENCODING, "identity")),
+            ..Self::new(Kind::UnsupportedMediaType, detail)
+        }
+    }
+
+    /// 501 for a body whose end cannot be told; the connection ends with it.
+    pub(crate) fn unknown_framing() -> Self {
+        let detail = "of transfer codings there is only chunked: send the body with that \
+                      Transfer-Encoding, or with a Content-Length";
+        Self { header: Some((CONNECTION, "close")), ..Self::new(Kind::NotImplemented, detail) }
     }
 
     /// 413.
@@ -207,8 +227,8 @@ impl Problem {
             StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(allow) = self.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        if let Some((name, value)) = self.header {
+            headers.insert(name, HeaderValue::from_static(value));
         }
         if let Some(seconds) = self.retry_after_secs {
             headers.insert(RETRY_AFTER, seconds.into());

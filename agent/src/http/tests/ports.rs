@@ -154,6 +154,26 @@ async fn http_1_keeps_its_connection_and_raw_paths() {
 }
 
 #[tokio::test]
+async fn a_body_in_an_unknown_coding_ends_the_connection() {
+    let fixture = Fixture::of(CrdtType::LWWRegister);
+    let api = Arc::new(fixture.api.clone());
+    let answer = move |request| {
+        let api = api.clone();
+        async move { api.answer(request).await }
+    };
+    served(answer, async |mut stream, _| {
+        let request = "PUT /v1/groups/g/objects/k HTTP/1.1\r\nHost: 127.0.0.1\r\n\
+             Transfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 501 "), "{answer}");
+        assert!(answer.contains("application/problem+json"), "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn http_2_with_prior_knowledge_is_understood() {
     let fixture = Fixture::of(CrdtType::PNCounter);
     let api = Arc::new(fixture.api.clone());

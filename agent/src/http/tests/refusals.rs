@@ -197,6 +197,45 @@ async fn json_has_to_be_called_json() {
 }
 
 #[tokio::test]
+async fn bodies_that_are_encoded_or_framed_otherwise_are_refused() {
+    let fixture = Fixture::of(CrdtType::LWWRegister);
+    let line = "PUT /v1/groups/g/objects/k";
+    for coding in ["gzip, chunked", "gzip", "identity", "chunked, chunked", ""] {
+        let header = format!("Transfer-Encoding: {coding}");
+        let answer = fixture.send(line, &[&header], "x").await;
+        answer.problem_saying((501, "not-implemented"), "only chunked");
+        assert_eq!(answer.header("connection"), Some("close"), "who knows where its body ends");
+    }
+    let twice = ["Transfer-Encoding: gzip", "Transfer-Encoding: chunked"];
+    fixture.send(line, &twice, "x").await.problem(501, "not-implemented");
+    for encoding in ["gzip", "br", "identity, gzip"] {
+        let answer = fixture.send(line, &[&format!("Content-Encoding: {encoding}")], "x").await;
+        answer.problem_saying((415, "unsupported-media-type"), "without Content-Encoding");
+        assert_eq!(answer.header("accept-encoding"), Some("identity"));
+    }
+    assert_eq!(fixture.group.writes(), 0);
+    for header in ["Transfer-Encoding: Chunked", "Content-Encoding: identity"] {
+        assert_eq!(fixture.send(line, &[header], "x").await.status.as_u16(), 200, "{header}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_depends_on_a_time_is_refused() {
+    let fixture = Fixture::of(CrdtType::LWWRegister);
+    let since = "If-Unmodified-Since: Sat, 21 Nov 2026 10:00:00 GMT";
+    let put = "PUT /v1/groups/g/objects/k";
+    for line in [put, "DELETE /v1/groups/g/objects/k"] {
+        let answer = fixture.send(line, &[since], "").await;
+        answer.problem_saying((400, "malformed"), "send If-Match");
+    }
+    assert_eq!(fixture.group.writes(), 0);
+    fixture.send(put, &[since, "If-Match: *"], "x").await.problem(412, "precondition-failed");
+    assert_eq!(fixture.send(put, &[], "x").await.status.as_u16(), 200);
+    let answer = fixture.send("GET /v1/groups/g/objects/k", &[since], "").await;
+    assert_eq!(answer.status.as_u16(), 200, "a read loses nothing");
+}
+
+#[tokio::test]
 async fn large_bodies_are_refused_announced_or_not() {
     let fixture = Fixture::of(CrdtType::PNCounter);
     let large = vec![b' '; (1 << 20) + 1];
@@ -210,7 +249,7 @@ async fn large_bodies_are_refused_announced_or_not() {
     }
     let registers = Fixture::of(CrdtType::LWWRegister);
     let put = |bytes: usize| registers.send("PUT /v1/groups/g/objects/k", &[], vec![b'x'; bytes]);
-    put(65).await.problem_saying((413, "too-large"), "limit of 64 bytes");
+    put(65).await.problem_saying((413, "too-large"), "limit of 64 bytes (`limits.valueBytes`)");
     assert_eq!(put(64).await.status.as_u16(), 200);
     let set = format!(r#"{{"op":"set","value":"{}"}}"#, "x".repeat(63));
     registers.operate("k", &set).await.problem_saying((413, "too-large"), "limits.valueBytes");
