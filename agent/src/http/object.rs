@@ -6,6 +6,7 @@ use axum::http::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use axum::response::Response;
 use coppice_crdt::query::{self, FieldValue};
 use coppice_crdt::{CrdtType, Element, Header, Version};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::conditions::{self, Verdict};
 use super::json::JsonBuffer;
@@ -135,7 +136,7 @@ impl Read {
         let object = view.entries(&self.key);
         let object: &Object<'_> = &*object;
         let header = object.header()?.filter(Header::exists);
-        let header = header.ok_or_else(|| Problem::absent(&self.key))?;
+        let Some(header) = header else { return Err(self.absent(view)) };
         let register = match header.crdt_type {
             CrdtType::LWWRegister => {
                 let version = query::register(object, self.now_ms)?;
@@ -206,6 +207,22 @@ impl Read {
             (Wanted::Field(name), _) => self.show_field(&mut json, object, name)?,
         }
         Ok(json.into_response())
+    }
+
+    /// 404; where the path seems to lead into an object, with how its parts are read.
+    fn absent(&self, view: &dyn GroupView) -> Problem {
+        let absent = Problem::absent(&self.key);
+        let Some((object, part)) = self.key.rsplit_once('/') else { return absent };
+        let header = view.entries(object).header().ok().flatten().filter(Header::exists);
+        let part = utf8_percent_encode(part, NON_ALPHANUMERIC);
+        let (of, read_with) = match header.map(|header| header.crdt_type) {
+            Some(CrdtType::ORMap) => ("a field of the map", format!("?field={part}")),
+            Some(CrdtType::GSet | CrdtType::ORSet) => {
+                ("an element of the set", format!("?element=%22{part}%22"))
+            }
+            _ => return absent,
+        };
+        absent.adding(&format!("; {of} {object:?} is read at that key with {read_with}"))
     }
 
     fn show_field(&self, json: &mut JsonBuffer, object: &Object<'_>, name: &str) -> Answer<()> {

@@ -145,6 +145,11 @@ impl Problem {
         Self::new(Kind::TooLarge, detail)
     }
 
+    /// The same, saying more.
+    pub(crate) fn adding(self, more: &str) -> Self {
+        Self { detail: format!("{}{more}", self.detail).into(), ..self }
+    }
+
     /// The same, about one operation of a batch.
     pub(crate) fn at(self, index: usize) -> Self {
         Self { index: Some(index), ..self }
@@ -255,7 +260,14 @@ impl From<QueryError> for Problem {
     }
 }
 
-/// 422 for what another type has.
+/// 422 for a read that another type has.
 pub(crate) fn not_of_this_type(what: &str, crdt_type: CrdtType) -> Problem {
-    Problem::new(Kind::NotOfThisType, format!("{crdt_type} has no {what}"))
+    let mend = match crdt_type {
+        CrdtType::GSet | CrdtType::ORSet => "ask for `element`, `size` or `view`",
+        CrdtType::ORMap => "ask for `field`, `size` or `view`",
+        CrdtType::GCounter | CrdtType::PNCounter | CrdtType::EWFlag | CrdtType::LWWRegister => {
+            "read it without parameters, or with `view`"
+        }
+    };
+    Problem::new(Kind::NotOfThisType, format!("{} has no {what}: {mend}", crdt_type.with_article()))
 }

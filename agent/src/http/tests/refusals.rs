@@ -236,6 +236,35 @@ async fn a_write_that_depends_on_a_time_is_refused() {
 }
 
 #[tokio::test]
+async fn parts_of_objects_are_asked_for_where_they_are() {
+    let maps = Fixture::of(CrdtType::ORMap);
+    let update = r#"{"op":"update","field":"a b","type":"EWFlag","operation":{"op":"enable"}}"#;
+    maps.done("m/n", update).await;
+    let answer = maps.get_object("m/n/a%20b").await;
+    answer.problem_saying(
+        (404, "absent"),
+        "of the map \"m/n\" is read at that key with ?field=a%20b",
+    );
+    let detail = maps.get_object("other/f").await.problem(404, "absent");
+    assert!(!detail.to_string().contains("?field"), "there is no such map: {detail}");
+    let answer = maps.get_object("m/n?element=1").await;
+    let said = "an ORMap has no elements: ask for `field`";
+    answer.problem_saying((422, "not-of-this-type"), said);
+
+    let sets = Fixture::of(CrdtType::ORSet);
+    sets.done("s", r#"{"op":"add","element":"x"}"#).await;
+    let answer = sets.get_object("s/x").await;
+    answer.problem_saying((404, "absent"), "with ?element=%22x%22");
+    let answer = sets.get_object("s?field=x").await;
+    answer.problem_saying((422, "not-of-this-type"), "an ORSet has no fields: ask for `element`");
+
+    let counters = Fixture::of(CrdtType::PNCounter);
+    let answer = counters.get_object("c?size=true").await;
+    let said = "a PNCounter has no size: read it without parameters";
+    answer.problem_saying((422, "not-of-this-type"), said);
+}
+
+#[tokio::test]
 async fn large_bodies_are_refused_announced_or_not() {
     let fixture = Fixture::of(CrdtType::PNCounter);
     let large = vec![b' '; (1 << 20) + 1];
