@@ -6,6 +6,7 @@
 
 mod parse;
 mod watch;
+mod wording;
 
 use std::fmt::Write as _;
 use std::io;
@@ -183,7 +184,10 @@ groups: [{name: page-views, crdt: {type: PNCounter}}]
             ("group: []".into(), "group: unknown field `group`, expected one of `replica`"),
             ("groups: [{name: a}]".into(), "groups[0]: missing field `crdt`"),
             ("groups: [{crdt: {type: GSet}}]".into(), "groups[0]: missing field `name`"),
-            ("groups: {a: b}".into(), "groups: invalid type: map, expected a sequence"),
+            (
+                "groups: {a: b}".into(),
+                "groups: expected a list, and this is fields (name: value) at line 1",
+            ),
             (group("sync: {interval: 5}"), "groups[0].sync.interval: \"5\" is no duration: write"),
             (
                 group("sync: {interval: 5 seconds}"),
@@ -191,15 +195,15 @@ groups: [{name: page-views, crdt: {type: PNCounter}}]
             ),
             (
                 group("sync: {eager: maybe}"),
-                "groups[0].sync.eager: invalid type: string \"maybe\", expected a boolean",
+                "groups[0].sync.eager: expected true or false, and this is \"maybe\" at line 1",
             ),
             (
                 group("storage: {durability: Sometimes}"),
-                "groups[0].storage.durability: unknown variant `Sometimes`, expected one of `Always`, `Interval`, `None`",
+                "groups[0].storage.durability: unknown value `Sometimes`, expected one of `Always`, `Interval`, `None`",
             ),
             (
                 group("limits: {objects: -1}"),
-                "groups[0].limits.objects: invalid type: integer `-1`, expected u64",
+                "groups[0].limits.objects: expected a whole number from 0 on, and this is -1 at",
             ),
             (
                 group("limits: {valueBytes: 1MB}"),
@@ -209,7 +213,10 @@ groups: [{name: page-views, crdt: {type: PNCounter}}]
                 group("limits: {logbytes: 1Mi}"),
                 "groups[0].limits.logbytes: unknown field `logbytes`, expected one of",
             ),
-            (group("id: abc"), "groups[0].id: "),
+            (
+                group("id: abc"),
+                "groups[0].id: is not a UUID such as 6ba7b810-9dad-11d1-80b4-00c04fd430c8 at line 1",
+            ),
             (
                 "listen: {app: 4437}".into(),
                 "listen.app: \"4437\" is no address: write an IP address and a port, as in 127.0.0.1:4437",
@@ -229,11 +236,41 @@ groups: [{name: page-views, crdt: {type: PNCounter}}]
             ("tls: {ca: a.pem}".into(), "tls: missing field `certificate`"),
             (
                 "log: {level: loud}".into(),
-                "log.level: unknown variant `loud`, expected one of `error`",
+                "log.level: unknown value `loud`, expected one of `error`",
             ),
             ("dataDir: \"a".into(), "unexpected end of stream"),
             ("dataDir: a\ndataDir: b".into(), "duplicate field `dataDir`"),
-            ("just text".into(), "invalid type: string \"just text\""),
+            ("just text".into(), "expected fields (name: value), and this is \"just text\""),
+        ] {
+            let error = refused(&text);
+            assert!(error.contains(expected), "{text}\n  expected {expected}\n  found    {error}");
+        }
+    }
+
+    #[test]
+    fn mistakes_in_shape_are_told_in_the_words_of_yaml() {
+        let group = |rest: &str| format!("groups: [{{name: a, crdt: {{type: GSet}}, {rest}}}]");
+        for (text, expected) in [
+            ("[]".to_owned(), "expected fields (name: value), and this is a list"),
+            (
+                "replica: a, expected b".into(),
+                "replica: expected fields (name: value), and this is \"a, expected b\"",
+            ),
+            ("replica: {name: a".into(), "replica: did not find expected"),
+            ("groups: [a]".into(), "groups[0]: expected fields (name: value), and this is \"a\""),
+            (
+                "discovery: {static: {peers: 5}}".into(),
+                "discovery.static.peers: expected a list, and this is 5 at",
+            ),
+            (
+                group("limits: {objects: 99999999999999999999999}"),
+                "expected a whole number from 0 on, and this is 99999999999999999999999 at",
+            ),
+            (
+                group("limits: {elements: 1.5}"),
+                "expected a whole number from 0 on, and this is 1.5 at",
+            ),
+            ("dataDir: [a]".into(), "dataDir: expected a path, and this is a list"),
         ] {
             let error = refused(&text);
             assert!(error.contains(expected), "{text}\n  expected {expected}\n  found    {error}");

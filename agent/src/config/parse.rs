@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 use coppice_api::{AgentConfig, FieldProblem};
 use serde_yaml::Value;
 
+use super::wording;
+
 /// Mistakes of shape that are looked for in one file.
 const MOST: usize = 100;
 
@@ -108,7 +110,9 @@ fn shape(error: serde_path_to_error::Error<serde_yaml::Error>) -> FieldProblem {
         Some((shorter, rest)) if path.starts_with(shorter) => rest.to_owned(),
         _ => message,
     };
-    FieldProblem { path: if path == "." { String::new() } else { path }, message }
+    // Text that is no YAML has a place, but there is no field.
+    let path = path.trim_end_matches('?').trim_end_matches('.').to_owned();
+    FieldProblem { path, message: wording::plain(&message) }
 }
 
 /// The same, of a text that is not the file.

@@ -170,6 +170,21 @@ fn what_has_no_unambiguous_form_is_refused() {
 }
 
 #[test]
+fn syntax_is_told_in_the_words_of_json() {
+    for (text, said) in [
+        ("", "it is empty"),
+        (" \n", "it is empty"),
+        ("[1", "it ends within an array at line 1 column 2"),
+        ("{\"a\":", "it ends within a value at line 1 column 5"),
+        ("{\"a\":1", "it ends within an object at line 1 column 6"),
+        ("nul ", "expected true, false or null at line 1 column 4"),
+    ] {
+        let error = canonical(text).unwrap_err().to_string();
+        assert_eq!(error, format!("not a JSON text: {said}"), "{text:?}");
+    }
+}
+
+#[test]
 fn digits_inside_strings_are_not_numbers() {
     let text = r#"{"9007199254740993":"1e999 \" 123456789012345678901234567890"}"#;
     assert_eq!(canonical(text).as_deref(), Ok(text));

@@ -32,8 +32,20 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Json, JsonError> {
         .deserialize(&mut deserializer)
         .and_then(|json| deserializer.end().map(|()| json));
     parsed.map_err(|error| {
-        refused.take().unwrap_or_else(|| JsonError::Syntax { reason: error.to_string() })
+        refused.take().unwrap_or_else(|| JsonError::Syntax { reason: plain(&error, text) })
     })
+}
+
+/// What the parser says, in JSON's words.
+fn plain(error: &serde_json::Error, text: &str) -> String {
+    if text.trim_ascii().is_empty() {
+        return "it is empty".to_owned();
+    }
+    error
+        .to_string()
+        .replace("EOF while parsing a list", "it ends within an array")
+        .replace("EOF while parsing", "it ends within")
+        .replace("expected ident", "expected true, false or null")
 }
 
 /// Which of a text's numbers are huge, told while they are parsed in their order.

@@ -1,0 +1,52 @@
+//! What a parser says of a wrong shape, in the words of who wrote the file.
+//!
+//! The parser names Rust's types. What it says otherwise, and what is not known
+//! here, stays as it is.
+
+/// The message, with YAML's words in place of Rust's.
+pub(super) fn plain(message: &str) -> String {
+    if message.contains("UUID parsing failed") {
+        let place = message.rsplit_once(" at line ").map(|(_, place)| format!(" at line {place}"));
+        let example = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
+        return format!("is not a UUID such as {example}{}", place.unwrap_or_default());
+    }
+    if let Some(rest) = message.strip_prefix("unknown variant ") {
+        return format!("unknown value {rest}");
+    }
+    let mistaken = ["invalid type: ", "invalid value: "];
+    let mistaken = mistaken.iter().find_map(|prefix| message.strip_prefix(prefix));
+    // What was found may hold any text; what was expected holds none of the file's.
+    let Some((found, expected)) = mistaken.and_then(|rest| rest.rsplit_once(", expected ")) else {
+        return message.to_owned();
+    };
+    let (expected, place) = match expected.split_once(" at line ") {
+        Some((expected, place)) => (expected, format!(" at line {place}")),
+        None => (expected, String::new()),
+    };
+    format!("expected {}, and this is {}{place}", wanted(expected), shown(found))
+}
+
+fn wanted(expected: &str) -> &str {
+    match expected {
+        "a sequence" => "a list",
+        "a map" => "fields (name: value)",
+        "a boolean" => "true or false",
+        "path string" => "a path",
+        "u16" | "u32" | "u64" | "usize" => "a whole number from 0 on",
+        other if other.starts_with("struct ") => "fields (name: value)",
+        other => other,
+    }
+}
+
+fn shown(found: &str) -> &str {
+    match found {
+        "sequence" => "a list",
+        "map" => "fields (name: value)",
+        "unit value" => "empty",
+        other => {
+            let text = other.strip_prefix("string ").unwrap_or(other);
+            let number = text.split_once('`').and_then(|(_, rest)| rest.split_once('`'));
+            number.filter(|_| !text.starts_with('"')).map_or(text, |(number, _)| number)
+        }
+    }
+}
