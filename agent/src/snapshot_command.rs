@@ -50,6 +50,21 @@ pub enum SnapshotCommandError {
     /// The snapshot or the store.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// The snapshot holds other groups only.
+    #[error("the snapshot {} does not hold the group {group}: it holds {held}", path.display())]
+    NoSuchGroup {
+        /// The snapshot.
+        path: PathBuf,
+        /// What the group was called.
+        group: String,
+        /// Those that it holds, by name where it is known.
+        held: String,
+    },
+    /// The store holds objects of the group, which a restore would put an end to.
+    #[error(
+        "the data directory holds objects of the group {0}: add --replace to put those of the snapshot in their place"
+    )]
+    GroupHolds(String),
     /// An agent holds the folder, and does not take a snapshot either.
     #[error("an agent holds the data folder, so it was asked to take a snapshot: {0}")]
     Ask(#[from] AskError),
@@ -144,6 +159,19 @@ impl Target {
                 Some(crdt_type) => format!("{} ({crdt_type})", stored.id),
                 None => stored.id.to_string(),
             },
+        }
+    }
+
+    /// What a person is told who called the group `asked`: names in place of ids.
+    fn named(&self, asked: &str, error: SnapshotError) -> SnapshotCommandError {
+        match error {
+            SnapshotError::NoSuchGroup { path, groups, .. } => {
+                let names: Vec<_> = groups.iter().map(|group| self.name_of(group)).collect();
+                let held = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                SnapshotCommandError::NoSuchGroup { path, group: asked.to_owned(), held }
+            }
+            SnapshotError::GroupHolds(_) => SnapshotCommandError::GroupHolds(asked.to_owned()),
+            error => error.into(),
         }
     }
 
@@ -260,7 +288,7 @@ fn restore_group(
     let restored = restore(&path, &target.data_dir, (id, group_name.as_deref()), replace);
     // One that failed has opened the store too.
     let told = owner.ok().and_then(|owner| owner.take(&target.data_dir));
-    let restored = restored?;
+    let restored = restored.map_err(|error| target.named(group, error))?;
     say(&format!(
         "{group} is back as {name} has it: {} records, {} bytes, in place of {} records",
         restored.records, restored.bytes, restored.removed

@@ -25,6 +25,26 @@ fn a_group_is_known_by_name_by_name_and_type_and_by_id() {
 }
 
 #[test]
+fn groups_are_called_by_their_names_where_they_are_known() {
+    let views = Group::new("page-views", coppice_crdt::CrdtType::PNCounter);
+    let stored = |id, slot| StoredGroup { id, slot, crdt_type: Some(coppice_crdt::CrdtType::GSet) };
+    let groups = vec![stored(views.effective_id(), 1), stored(Uuid::from_u128(7), 2)];
+    let config = AgentConfig { groups: vec![views], ..AgentConfig::default() };
+    let target = Target { data_dir: PathBuf::new(), config };
+    let (path, group) = (PathBuf::from("/there"), Uuid::from_u128(8));
+    let error = target.named("carts", SnapshotError::NoSuchGroup { path, group, groups });
+    let unknown = "00000000-0000-0000-0000-000000000007 (GSet)";
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "the snapshot /there does not hold the group carts: it holds page-views, {unknown}"
+        )
+    );
+    let error = target.named("carts", SnapshotError::GroupHolds(group)).to_string();
+    assert!(error.contains("objects of the group carts: add --replace"), "{error}");
+}
+
+#[test]
 fn a_command_without_a_folder_says_what_to_give() {
     let of = |words| {
         let args = args(words);

@@ -7,7 +7,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::SnapshotName;
+use super::{SnapshotName, StoredGroup};
 use crate::store::StoreError;
 
 /// Why a snapshot was not taken, checked, exported or restored.
@@ -41,7 +41,7 @@ pub enum SnapshotError {
         /// The group that was asked for.
         group: Uuid,
         /// Those that it holds.
-        groups: Vec<Uuid>,
+        groups: Vec<StoredGroup>,
     },
     /// The store holds objects of the group, which a restore would put an end to.
     #[error(
@@ -62,9 +62,9 @@ impl SnapshotError {
     }
 }
 
-fn listed(groups: &[Uuid]) -> String {
+fn listed(groups: &[StoredGroup]) -> String {
     if groups.is_empty() {
         return "none".to_owned();
     }
-    groups.iter().map(Uuid::to_string).collect::<Vec<_>>().join(", ")
+    groups.iter().map(|group| group.id.to_string()).collect::<Vec<_>>().join(", ")
 }

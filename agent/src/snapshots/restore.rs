@@ -61,7 +61,7 @@ pub fn restore(
     let from = slot_in(&stored, id).ok_or_else(|| SnapshotError::NoSuchGroup {
         path: snapshot.to_owned(),
         group: id,
-        groups: stored.iter().map(|group| group.id).collect(),
+        groups: stored.clone(),
     })?;
     let known =
         contents::groups(&target).map_err(|error| contents::of_snapshot(data_dir, error))?;
