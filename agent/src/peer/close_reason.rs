@@ -16,7 +16,7 @@ pub enum CloseReason {
     /// The connection or the stream broke.
     Io,
     /// The peer is not speaking HTTP/2, or answers the opening request with
-    /// something other than 200 or 404.
+    /// something other than 200, or 404 without a content type.
     Protocol,
     /// A length prefix above [`MAX_FRAME_BYTES`](super::MAX_FRAME_BYTES).
     OversizedFrame,
@@ -82,8 +82,50 @@ impl CloseReason {
     }
 }
 
+/// What a person can mend after a link closed for the reason of this label.
+pub(super) fn mend(label: &str) -> Option<&'static str> {
+    match label {
+        "group-mismatch" | "type-mismatch" => {
+            Some("a peer has another group under this name: give both the same type and id")
+        }
+        "unauthorised" => Some(
+            "the certificate of one side is for other groups: issue it with the URI name \
+             urn:coppice:<cluster>:<id of this group>, or with none that begins with urn:coppice:",
+        ),
+        "protocol" => Some(
+            "one side does not speak the peers' protocol: list the address of the other agent's \
+             `listen.peers`, and give both `tls`, or neither",
+        ),
+        "unsupported-version" => {
+            Some("the versions of both sides are too far apart: upgrade the older one")
+        }
+        _ => None,
+    }
+}
+
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.label())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_configuration_can_mend_is_said() {
+        for reason in [
+            CloseReason::GroupMismatch,
+            CloseReason::TypeMismatch,
+            CloseReason::Unauthorised,
+            CloseReason::Protocol,
+            CloseReason::UnsupportedVersion,
+        ] {
+            assert!(mend(reason.label()).is_some(), "{reason}");
+        }
+        for reason in [CloseReason::PeerClosed, CloseReason::Io, CloseReason::SelfLink] {
+            assert!(mend(reason.label()).is_none(), "{reason}");
+        }
     }
 }

@@ -2,9 +2,11 @@
 //! the group's stream on the address's shared connection, runs the link, and
 //! decides from how it ended when to try again.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use http::header::CONTENT_TYPE;
 use http::{Method, Request, StatusCode};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -17,7 +19,7 @@ use super::link::{Ended, Link, Opening};
 use super::server::GROUP_PATH;
 use super::settings::Timing;
 use super::shared::Shared;
-use super::{CloseReason, GroupName, LinkId};
+use super::{CloseReason, GroupName, LinkId, close_reason};
 use crate::discovery::PeerAddress;
 
 /// The longest wait before a duplicate is tried again although the link that
@@ -29,6 +31,8 @@ pub(super) struct Address {
     name: PeerAddress,
     /// Cancelled when the address turns out to be this agent's own.
     own: CancellationToken,
+    /// How often in a row what answers here was no peer.
+    refusals: AtomicU64,
     connecting: Mutex<Connecting>,
 }
 
@@ -79,7 +83,8 @@ impl Address {
             is_missed: false,
             retry_at: Instant::now(),
         };
-        Self { name, own: CancellationToken::new(), connecting: Mutex::new(connecting) }
+        let (own, refusals) = (CancellationToken::new(), AtomicU64::new(0));
+        Self { name, own, refusals, connecting: Mutex::new(connecting) }
     }
 
     /// Whether the address is this agent's own: it is not dialled again.
@@ -189,9 +194,14 @@ impl Dial {
         let answer = connection.sender.clone().send_request(request);
         let refused = match timeout(self.shared.timing.connect, answer).await {
             Ok(Ok(response)) if response.status() == StatusCode::OK => {
+                self.address.refusals.store(0, Ordering::Relaxed);
                 return Ok((link, response.into_body(), connection));
             }
-            Ok(Ok(response)) if response.status() == StatusCode::NOT_FOUND => {
+            // An agent's port for peers says no more; the app's port and others explain.
+            Ok(Ok(response))
+                if response.status() == StatusCode::NOT_FOUND
+                    && !response.headers().contains_key(CONTENT_TYPE) =>
+            {
                 CloseReason::UnknownGroup
             }
             Ok(Ok(_)) => CloseReason::Protocol,
@@ -199,8 +209,14 @@ impl Dial {
             Err(_elapsed) => CloseReason::Timeout,
         };
         self.shared.metrics.link_closed(refused);
-        debug!(address = %self.address.name, group = %self.group, reason = refused.label(),
-            "link to a peer refused");
+        let (address, group, reason) = (&self.address.name, &self.group, refused.label());
+        match close_reason::mend(reason) {
+            // The first may be a peer that stops.
+            Some(mend) if self.address.refusals.fetch_add(1, Ordering::Relaxed) == 1 => {
+                warn!(%address, %group, reason, "{mend}");
+            }
+            _ => debug!(%address, %group, reason, "link to a peer refused"),
+        }
         Err(Next::Backoff)
     }
 

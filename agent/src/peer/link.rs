@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::close_reason;
 use super::connection::{Peer, Verdict};
 use super::frame_reader::{FrameReader, Read, ReadError};
 use super::mailbox::MailboxClosed;
@@ -92,14 +93,14 @@ impl Link {
             || said("self");
         let (id, remote) = (self.id, &self.opening.peer.remote);
         let (group, reason_label) = (&self.opening.group, reason.label());
-        let other_group = matches!(reason, CloseReason::GroupMismatch | CloseReason::TypeMismatch)
-            || said("group-mismatch")
-            || said("type-mismatch");
+        // A link that was up was between two peers, whatever broke it.
+        let mend = close_reason::mend(reason_label)
+            .filter(|_| reason != CloseReason::Protocol)
+            .or_else(|| close_reason::mend(peer_said?));
         if expected {
             debug!(link = %id, %group, remote, reason_label, peer_said, "link to a peer closed");
-        } else if other_group {
-            warn!(link = %id, %group, remote, reason_label, peer_said,
-                "a peer has another group under this name: give both the same type and id");
+        } else if let Some(mend) = mend {
+            warn!(link = %id, %group, remote, reason_label, peer_said, "{mend}");
         } else {
             info!(link = %id, %group, remote, reason_label, peer_said, "link to a peer closed");
         }

@@ -26,7 +26,7 @@ use super::link::{Link, Opening};
 use super::outbound_body::OutboundBody;
 use super::shared::{OnTracker, Shared};
 use super::tls::{self, Proof};
-use super::{CloseReason, GroupName};
+use super::{CloseReason, GroupName, close_reason};
 use crate::acceptor::{self, Acceptor};
 
 /// What stands before the group's name in the path of a link.
@@ -71,7 +71,12 @@ async fn serve(accepted: acceptor::Accepted, shared: Arc<Shared>) {
         Err(reason) => Some(reason),
     };
     if let Some(reason) = reason {
-        debug!(%remote, reason = reason.label(), "peer's connection refused");
+        let label = reason.label();
+        if let Some(mend) = close_reason::mend(label) {
+            warn!(%remote, reason = label, "{mend}");
+        } else {
+            debug!(%remote, reason = label, "peer's connection refused");
+        }
         shared.metrics.link_closed(reason);
     }
     drop(place);

@@ -8,12 +8,13 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prometheus::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::node::{Node, settings};
 use crate::discovery::{Discovery, StaticPeers};
+use crate::http::{Server, ServerLimits};
 use crate::peer::outbound_body::FAREWELL;
 use crate::peer::{CloseReason, PeerMetrics, Settings, StartError, Supervisor};
 
@@ -95,6 +96,26 @@ async fn what_is_not_http2_is_closed_and_counted() {
     // Closed in order or reset: both end the connection.
     let _ended = tcp.read_to_end(&mut rest).await;
     node.counts(CloseReason::Protocol).await;
+}
+
+#[tokio::test]
+async fn an_address_of_another_service_is_no_peer_without_the_group() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let explains = |_| async {
+        let answer = http::Response::builder().status(404).header("content-type", "text/plain");
+        answer.body(axum::body::Body::from("nothing here")).unwrap()
+    };
+    let over_limit = prometheus::IntCounter::new("over_limit", "-").unwrap();
+    let server = Server::new(listener, ServerLimits::default(), over_limit);
+    let stop = tokio_util::sync::CancellationToken::new();
+    let client = async {
+        let node = Node::start(settings(), &["g"]).await;
+        node.peers.replace([address.into()]);
+        node.counts(CloseReason::Protocol).await;
+        stop.cancel();
+    };
+    tokio::join!(server.run(explains, stop.clone()), client);
 }
 
 #[tokio::test]
