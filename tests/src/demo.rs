@@ -50,6 +50,11 @@ pub fn run(sabotage: bool, interrupt: &Interrupt) -> Result<bool, Failure> {
     let started = Instant::now();
     let folder = tempfile::Builder::new().prefix("coppice-demo-").tempdir()?;
     say("Three agents on loopback, data in a temporary folder, proxies between their peer ports");
+    if sabotage {
+        say(
+            "DEMO_SABOTAGE=1: one agent loses one record of an ORSet, and the verdict must be WRONG",
+        );
+    }
     let cluster = during(|| "starting".into(), || Cluster::start(folder.path(), sabotage))?;
     let mut scene = Scene::new(cluster, interrupt.clone());
     let mut report = Report::default();
