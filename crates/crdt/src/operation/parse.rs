@@ -338,19 +338,20 @@ fn whole(number: f64) -> Option<u64> {
     (integer <= Json::MAX_INTEGER).then_some(integer)
 }
 
-/// Milliseconds of a duration such as `500ms`, `30s`, `5m`, `1h`; `None` for what
-/// is none, or is zero, or too long for a u64.
+/// Milliseconds of a duration such as `500ms`, `30s` or `1h30m`, each unit at most
+/// once and the larger first; `None` for what is none, or is zero, or too long for a
+/// u64.
 #[must_use]
 pub fn parse_ttl(text: &str) -> Option<u64> {
-    let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(unit_at);
-    let unit_ms: u64 = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return None,
-    };
-    let ms = number.parse::<u64>().ok()?.checked_mul(unit_ms)?;
-    (ms > 0).then_some(ms)
+    let mut units = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1_u64)].into_iter();
+    let (mut rest, mut total) = (text, 0_u64);
+    while !rest.is_empty() {
+        let (number, behind) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let unit_end = behind.find(|c: char| c.is_ascii_digit()).unwrap_or(behind.len());
+        let (unit, behind) = behind.split_at(unit_end);
+        let (_, unit_ms) = units.find(|(name, _)| *name == unit)?;
+        total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(unit_ms)?)?;
+        rest = behind;
+    }
+    (total > 0).then_some(total)
 }

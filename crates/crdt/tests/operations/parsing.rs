@@ -109,7 +109,7 @@ fn malformed_operations_are_refused() {
 }
 
 #[test]
-fn durations_have_one_unit() {
+fn durations_have_units_from_the_largest_on() {
     let cases = [
         ("500ms", Some(500)),
         ("30s", Some(30_000)),
@@ -122,7 +122,15 @@ fn durations_have_one_unit() {
         ("1d", None),
         ("1.5s", None),
         ("-1s", None),
-        ("1h30m", None),
+        ("1h30m", Some(5_400_000)),
+        ("1h2m3s4ms", Some(3_723_004)),
+        ("0h1ms", Some(1)),
+        ("30m1h", None),
+        ("1s1s", None),
+        ("1h30", None),
+        ("h30m", None),
+        ("18446744073709551615ms", Some(u64::MAX)),
+        ("1s18446744073709551615ms", None),
         ("1 s", None),
         ("99999999999999999999s", None),
         ("18446744073709551615h", None),
