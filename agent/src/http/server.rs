@@ -23,6 +23,12 @@ use super::activity::{Activity, OpenBody, Watched};
 use super::connections::Connections;
 use crate::acceptor;
 
+/// The most bytes of a request's head; hyper refuses more with an empty 431.
+///
+/// A key of 512 bytes, an element of 4 KiB, percent-encoded, and a long list of etags
+/// fit many times. hyper's own limit is six times as much, for each connection.
+const HEAD_BYTES: u32 = 64 << 10;
+
 /// How often a connection that waits for a place looks for one that makes room.
 const ROOM_POLL: Duration = Duration::from_millis(100);
 
@@ -137,8 +143,9 @@ async fn serve<I, F, A>(
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // See `activity` for what is done in its place.
-    builder.http1().header_read_timeout(None::<Duration>);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256);
+    builder.http1().header_read_timeout(None::<Duration>).max_buf_size(HEAD_BYTES as usize);
+    let mut http2 = builder.http2();
+    http2.timer(TokioTimer::new()).max_concurrent_streams(256).max_header_list_size(HEAD_BYTES);
     let stream = TokioIo::new(Watched::new(stream, activity.clone()));
     let mut connection = pin!(builder.serve_connection(stream, service));
     let mut idle = pin!(activity.idle());

@@ -153,6 +153,39 @@ async fn http_1_keeps_its_connection_and_raw_paths() {
     .await;
 }
 
+/// What is sent back until the connection is closed.
+async fn closing_answer(request: Vec<u8>) -> String {
+    let (said, heard) = tokio::sync::oneshot::channel();
+    let answer = |_| async { Response::new(Body::from("done")) };
+    served(answer, async move |mut stream, _| {
+        stream.write_all(&request).await.unwrap();
+        let mut answer = String::new();
+        // Closed with bytes that nobody read, a connection may be reset behind the answer.
+        let _ended = stream.read_to_string(&mut answer).await;
+        said.send(answer).unwrap();
+    })
+    .await;
+    heard.await.unwrap()
+}
+
+#[tokio::test]
+async fn heads_that_cannot_be_read_have_an_empty_answer() {
+    let line = "GET / HTTP/1.1\r\nHost: a\r\n";
+    let many = "X: y\r\n".repeat(100);
+    for (status, head) in [
+        ("400 Bad Request", "GARBAGE\r\n\r\n".to_owned()),
+        ("400 Bad Request", format!("{line}No Name: x\r\n\r\n")),
+        ("400 Bad Request", format!("{line}Content-Length: x\r\n\r\n")),
+        ("400 Bad Request", format!("{line}Transfer-Encoding: gzip\r\n\r\n")),
+        ("431 Request Header Fields Too Large", format!("{line}{many}\r\n")),
+        ("431 Request Header Fields Too Large", format!("{line}X: {}", "y".repeat(1 << 17))),
+    ] {
+        let answer = closing_answer(head.into_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "docs/api.md says that it has no body: {answer}");
+    }
+}
+
 #[tokio::test]
 async fn a_body_in_an_unknown_coding_ends_the_connection() {
     let fixture = Fixture::of(CrdtType::LWWRegister);
