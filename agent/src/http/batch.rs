@@ -44,7 +44,9 @@ pub(crate) async fn write(call: Call<'_>, body: Body) -> Answer<Response> {
 fn parse(crdt_type: CrdtType, mut json: Json) -> Answer<Vec<KeyedOperation>> {
     let shape = "a batch is {\"operations\":[{\"key\":…,\"op\":…},…]}";
     let Some(Json::Array(operations)) = json.take_member("operations") else {
-        return Err(Problem::malformed(format!("the member \"operations\" is missing: {shape}")));
+        return Err(Problem::malformed(format!(
+            "it has no member \"operations\", an array: {shape}"
+        )));
     };
     if let Json::Object(others) = &json {
         match others.first().map(|(name, _)| name.as_str()) {

@@ -101,6 +101,10 @@ fn wanted(params: &Params<'_>, crdt_type: CrdtType) -> Answer<Wanted> {
             )));
         }
     }
+    let pages = ["limit", "after"].into_iter().any(|name| params.get(name).is_some());
+    if pages && !is_collection && params.get("view") != Some("state") {
+        return Err(not_of_this_type("pages", crdt_type));
+    }
     if params.flag("size")? {
         wanted.push(Wanted::Size);
         if !is_collection {

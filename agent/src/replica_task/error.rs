@@ -18,7 +18,7 @@ pub enum SubmitError {
         refusal: Refusal,
     },
     /// `If-Match` or `If-None-Match` did not hold. Nothing was written.
-    #[error("the precondition did not hold: the object's etag is {}", .etag.as_deref().unwrap_or("absent"))]
+    #[error("the precondition did not hold: {}", is_now(.etag.as_deref()))]
     PreconditionFailed {
         /// The object's etag at that moment; `None` if it is absent.
         etag: Option<String>,
@@ -121,5 +121,13 @@ impl From<AddError> for ServeError {
                 Self::Groups(refused.into_iter().map(refusal).collect())
             }
         }
+    }
+}
+
+/// What is there in place of what was expected.
+fn is_now(etag: Option<&str>) -> String {
+    match etag {
+        Some(etag) => format!("the object's etag is {etag}"),
+        None => "the object does not exist".to_owned(),
     }
 }

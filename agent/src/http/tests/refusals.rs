@@ -229,7 +229,8 @@ async fn a_write_that_depends_on_a_time_is_refused() {
         answer.problem_saying((400, "malformed"), "send If-Match");
     }
     assert_eq!(fixture.group.writes(), 0);
-    fixture.send(put, &[since, "If-Match: *"], "x").await.problem(412, "precondition-failed");
+    let answer = fixture.send(put, &[since, "If-Match: *"], "x").await;
+    answer.problem_saying((412, "precondition-failed"), "the object does not exist");
     assert_eq!(fixture.send(put, &[], "x").await.status.as_u16(), 200);
     let answer = fixture.send("GET /v1/groups/g/objects/k", &[since], "").await;
     assert_eq!(answer.status.as_u16(), 200, "a read loses nothing");
@@ -262,6 +263,8 @@ async fn parts_of_objects_are_asked_for_where_they_are() {
     let answer = counters.get_object("c?size=true").await;
     let said = "a PNCounter has no size: read it without parameters";
     answer.problem_saying((422, "not-of-this-type"), said);
+    let answer = counters.get_object("c?limit=5").await;
+    answer.problem_saying((422, "not-of-this-type"), "a PNCounter has no pages");
 }
 
 #[tokio::test]
