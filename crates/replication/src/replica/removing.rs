@@ -240,8 +240,9 @@ impl Removing {
     fn next_part(&self, most: usize) -> usize {
         let fields = || self.found.keys().map(|name| name.field().map(|field| field.name));
         let behind = fields().skip(1).take(most);
-        let borders = fields().zip(behind).enumerate().filter(|(_, (field, next))| field != next);
-        borders.last().map_or(most, |(index, _)| index + 1)
+        let mut borders =
+            fields().zip(behind).enumerate().filter(|(_, (field, next))| field != next);
+        borders.next_back().map_or(most, |(index, _)| index + 1)
     }
 
     /// Whether an entry has to be named: cells, and the existences of counters
