@@ -7,7 +7,9 @@ mod node;
 mod removals;
 mod repairs;
 mod state;
+mod stored;
 mod versions;
+mod wires;
 
 use coppice_crdt::{ActorId, CrdtType, Element, Operation, RegisterWrite};
 
@@ -15,7 +17,9 @@ use super::*;
 use crate::message::{Base, Delta, Message};
 use crate::record::RecordKey;
 use crate::unit::Cover;
-use node::{NO_LIMITS, Node, at, connect, entries, exchange};
+use node::{NO_LIMITS, Node, at};
+use stored::entries;
+use wires::{connect, exchange};
 
 const LINK: LinkId = LinkId(1);
 const OTHER_LINK: LinkId = LinkId(2);

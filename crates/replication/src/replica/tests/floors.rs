@@ -3,7 +3,8 @@
 
 use coppice_crdt::{CrdtType, Operation};
 
-use super::node::{Node, at, connect, cut, exchange, flow, flow_but, run, wire_up};
+use super::node::{Node, at};
+use super::wires::{connect, cut, exchange, flow, flow_but, run, wire_up};
 use super::{LINK, LinkId};
 use crate::message::Message;
 use crate::record::RecordKey;

@@ -3,7 +3,8 @@
 
 use coppice_crdt::{ActorId, CrdtType, VersionVector};
 
-use super::node::{Node, Wire, at, cut, flow, flow_but, run, wire_up};
+use super::node::{Node, at};
+use super::wires::{Wire, cut, flow, flow_but, run, wire_up};
 use super::{CloseReason, LINK, LinkId, add};
 use crate::message::{MemberReport, Message};
 

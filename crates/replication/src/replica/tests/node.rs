@@ -1,11 +1,10 @@
-//! A replica with a store in memory, and wires between such replicas.
+//! A replica with a store in memory.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use coppice_crdt::{
-    ActorId, CrdtType, Entry, EntryKey, EntryRange, Operation, Outcome, RangeRemoval,
-};
+use coppice_crdt::{ActorId, CrdtType, Entry, EntryKey, Operation, Outcome};
 
+use super::stored::{Records, entries, page, stored_page};
 use crate::record::{
     DeadCell, FieldRecord, HeadRecord, LogRecord, ObjectRecord, Position, RecordKey, RepairRecord,
     decode_entry,
@@ -15,7 +14,7 @@ use crate::replica::{
     WriteLimits,
 };
 use crate::unit::ObjectKey;
-use crate::working_set::{EntryPage, Missing, Read, RemovalPace};
+use crate::working_set::{Missing, Read, RemovalPace};
 use crate::{CloseReason, LinkId, Message, Output, RepairPart};
 
 pub(super) const NO_LIMITS: WriteLimits =
@@ -33,11 +32,6 @@ fn settings() -> ReplicaSettings {
         removals: RemovalPace::default(),
     }
 }
-
-type Records = BTreeMap<RecordKey, Vec<u8>>;
-
-/// Entries of a store, in the order in which repair walks them.
-type Listed = Vec<(ObjectKey, EntryKey, Entry)>;
 
 /// One replica, its store, and the snapshots it serves.
 pub(super) struct Node {
@@ -364,200 +358,6 @@ impl Node {
                 self.replica.supply_records(link, &[(from, record)], now);
                 self.put_out();
             }
-        }
-    }
-}
-
-/// Records of an object as they are stored.
-fn stored_page(
-    records: &Records,
-    id: &crate::ObjectId,
-    range: EntryRange,
-    limit: usize,
-) -> EntryPage {
-    let mut page = EntryPage {
-        key: id.key.clone(),
-        range,
-        entries: Vec::new(),
-        fields: Vec::new(),
-        more: false,
-    };
-    for (record, bytes) in records {
-        match record {
-            RecordKey::Entry(of, name) if of == id && page.range.contains(name.as_bytes()) => {
-                if page.entries.len() == limit {
-                    page.more = true;
-                    continue;
-                }
-                page.entries.push((name.clone(), decode_entry(bytes).unwrap()));
-            }
-            RecordKey::Field(of, name) if of == id => {
-                let at = EntryKey::field_name_prefix(name);
-                if page.range.contains(&at) {
-                    let generation = FieldRecord::decode(bytes).unwrap().generation;
-                    page.fields.push((name.clone(), generation));
-                }
-            }
-            _ => {}
-        }
-    }
-    page
-}
-
-/// The state as it stands in records, in order.
-pub(super) fn entries(records: &Records) -> Listed {
-    let mut listed = Listed::new();
-    for (key, bytes) in records {
-        match key {
-            RecordKey::Object(id) => {
-                let record = ObjectRecord::decode(bytes).unwrap();
-                let inline = record.inline.unwrap_or_default();
-                listed
-                    .extend(inline.into_iter().map(|(name, entry)| (id.key.clone(), name, entry)));
-            }
-            RecordKey::Entry(id, name) => {
-                listed.push((id.key.clone(), name.clone(), decode_entry(bytes).unwrap()));
-            }
-            _ => {}
-        }
-    }
-    listed.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
-    let hidden = |key: &ObjectKey| {
-        records.iter().find_map(|(record, bytes)| match record {
-            RecordKey::Object(id) if id.key == *key => {
-                Some(ObjectRecord::decode(bytes).unwrap().hidden)
-            }
-            _ => None,
-        })
-    };
-    let mut of: Option<(ObjectKey, Vec<RangeRemoval>)> = None;
-    let visible = listed.into_iter().filter_map(|(key, name, entry)| {
-        if of.as_ref().is_none_or(|(known, _)| *known != key) {
-            of = Some((key.clone(), hidden(&key).unwrap_or_default()));
-        }
-        let mut hidden = of.iter().flat_map(|(_, hidden)| hidden);
-        let left = hidden.try_fold(entry, |left, removal| removal.survivors(&name, left))?;
-        Some((key, name, left))
-    });
-    visible.collect()
-}
-
-/// At most `limit` entries of a range between two places, and where it stopped.
-fn page(
-    records: &Records,
-    set: &crate::WorkingSet,
-    range: u8,
-    (from, to): (Option<&Position>, Option<&Position>),
-    limit: usize,
-) -> (Listed, Option<Position>) {
-    let place = |key: &ObjectKey, name: &EntryKey| Position {
-        key: key.clone(),
-        entry: name.as_bytes().into(),
-    };
-    let mut within: Listed = entries(records)
-        .into_iter()
-        .filter(|(key, name, _)| {
-            let place = place(key, name);
-            set.range_of(key) == range
-                && from.is_none_or(|from| *from <= place)
-                && to.is_none_or(|to| place < *to)
-        })
-        .collect();
-    let reached = within.get(limit).map(|(key, name, _)| place(key, name));
-    within.truncate(limit);
-    (within, reached)
-}
-
-/// Links two nodes, `link` being its id on both sides.
-pub(super) fn connect(a: &mut Node, b: &mut Node, link: LinkId, now: Now) {
-    for (node, dialled) in [(&mut *a, true), (&mut *b, false)] {
-        node.replica.link_up(link, dialled, now);
-        node.commit(now);
-    }
-}
-
-/// Two nodes, and the link's id on both.
-pub(super) type Wire = (usize, usize, LinkId);
-
-/// Links nodes by new wires.
-pub(super) fn wire_up(nodes: &mut [Node], wires: &[Wire], now: Now) {
-    for &(a, b, link) in wires {
-        for (at, dialled) in [(a, true), (b, false)] {
-            nodes[at].replica.link_up(link, dialled, now);
-            nodes[at].commit(now);
-        }
-    }
-    flow(nodes, wires, now);
-}
-
-/// Cuts wires on both sides.
-pub(super) fn cut(nodes: &mut [Node], wires: &[Wire]) {
-    for &(a, b, link) in wires {
-        nodes[a].replica.link_down(link);
-        nodes[b].replica.link_down(link);
-    }
-}
-
-/// Lets time pass and frames flow, every 100 ms until a time.
-pub(super) fn run(nodes: &mut [Node], wires: &[Wire], ms: std::ops::RangeInclusive<u64>) {
-    for ms in ms.step_by(100) {
-        for node in nodes.iter_mut() {
-            node.drop_floors(at(ms));
-        }
-        flow(nodes, wires, at(ms));
-    }
-}
-
-/// Lets frames flow until none is left.
-pub(super) fn flow(nodes: &mut [Node], wires: &[Wire], now: Now) {
-    flow_but(nodes, wires, now, |_, _| false);
-}
-
-/// Lets frames flow until none is left, but for those that are lost: by who sent
-/// them, and what they are.
-pub(super) fn flow_but(
-    nodes: &mut [Node],
-    wires: &[Wire],
-    now: Now,
-    mut is_lost: impl FnMut(usize, &Message) -> bool,
-) {
-    loop {
-        let mut frames = Vec::new();
-        for (at, node) in nodes.iter_mut().enumerate() {
-            node.send_log(now);
-            for (link, frame) in std::mem::take(&mut node.sent) {
-                let wire = wires.iter().find(|(a, b, id)| *id == link && (*a == at || *b == at));
-                let lost = is_lost(at, &Message::decode(&frame).unwrap());
-                let arriving = wire.filter(|_| !lost);
-                frames.extend(arriving.map(|(a, b, _)| (a + b - at, link, frame)));
-            }
-        }
-        if frames.is_empty() {
-            return;
-        }
-        for (to, link, frame) in frames {
-            nodes[to].replica.receive(link, &frame, now);
-            nodes[to].work(now);
-            nodes[to].commit(now);
-        }
-    }
-}
-
-/// Lets frames flow between two nodes until none is left.
-pub(super) fn exchange(a: &mut Node, b: &mut Node, now: Now) {
-    loop {
-        a.send_log(now);
-        b.send_log(now);
-        let (from_a, from_b) = (std::mem::take(&mut a.sent), std::mem::take(&mut b.sent));
-        if from_a.is_empty() && from_b.is_empty() {
-            return;
-        }
-        for (node, frames) in [(&mut *b, from_a), (&mut *a, from_b)] {
-            for (link, frame) in frames {
-                node.replica.receive(link, &frame, now);
-            }
-            node.work(now);
-            node.commit(now);
         }
     }
 }

@@ -10,7 +10,9 @@ use coppice_crdt::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::node::{NO_LIMITS, Node, at, connect, entries, exchange};
+use super::node::{NO_LIMITS, Node, at};
+use super::stored::entries;
+use super::wires::{connect, exchange};
 use super::{LINK, state};
 use crate::record::{LogItem, LogRecord, RecordKey};
 use crate::replica::SubmitRefusal;

@@ -8,7 +8,8 @@ use coppice_crdt::{CrdtType, Element, Entry, FieldHeader, Header, Operation, pic
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::node::{NO_LIMITS, Node, at, entries};
+use super::node::{NO_LIMITS, Node, at};
+use super::stored::entries;
 use crate::INLINE_BYTES;
 use crate::record::{FieldRecord, ObjectRecord, RANGES, RecordKey, Totals};
 use crate::replica::WriteLimits;
