@@ -1,9 +1,11 @@
 //! Replicas over a store in memory: what is kept, and what passes between them.
 
+mod beginnings;
 mod exchanges;
 mod floors;
 mod gossip;
 mod node;
+mod parts;
 mod removals;
 mod repairs;
 mod state;

@@ -1,7 +1,7 @@
 //! Floors of dead counter cells: kept while an increment may be under way,
 //! dropped when none can be.
 
-use coppice_crdt::{CrdtType, Operation};
+use coppice_crdt::{CrdtType, Operation, VersionVector};
 
 use super::node::{Node, at};
 use super::wires::{connect, cut, exchange, flow, flow_but, run, wire_up};
@@ -72,6 +72,68 @@ fn a_floor_stays_while_an_increment_of_its_owner_is_under_way() {
         assert_eq!(sum, 3, "not 8: the 5 were removed; not 0: the 3 were not");
     }
     assert_eq!(a.replica.digest(), b.replica.digest());
+}
+
+#[test]
+fn a_floor_stays_until_all_that_its_owner_had_issued_by_its_report_is_here() {
+    let (mut a, mut b) = pair();
+    a.write(KEY, Operation::Increment { by: 5 }, at(1));
+    exchange(&mut a, &mut b, at(1));
+    b.write(KEY, Operation::Delete, at(2));
+    a.write(KEY, Operation::Increment { by: 3 }, at(2));
+    // The owner hears of the removal and says so; its increment is late.
+    let mut late = Vec::new();
+    for ms in [3, 200, 400, 600] {
+        a.send_log(at(ms));
+        b.send_log(at(ms));
+        for (link, frame) in std::mem::take(&mut b.sent) {
+            a.replica.receive(link, &frame, at(ms));
+        }
+        a.work(at(ms));
+        for (link, frame) in std::mem::take(&mut a.sent) {
+            match Message::decode(&frame) {
+                Ok(Message::Delta(_)) => late.push((link, frame)),
+                _ => b.replica.receive(link, &frame, at(ms)),
+            }
+        }
+        b.work(at(ms));
+        a.drop_floors(at(ms));
+        b.drop_floors(at(ms));
+    }
+    assert!(!late.is_empty() && b.sum(KEY) == 0, "the increment has to be under way");
+    let knows = b.replica.members.get(&a.replica.identity.opening);
+    let knows = knows.is_some_and(|owner| {
+        b.replica.visible().iter().all(|(actor, n)| owner.seen.get(&actor) >= n)
+    });
+    assert!(knows, "the owner has to report that it knows of the removal");
+    assert_eq!(b.dead_cells().len(), 1, "an increment that had not seen the removal is to come");
+    for (link, frame) in late {
+        b.replica.receive(link, &frame, at(700));
+    }
+    b.work(at(700));
+    settle(&mut a, &mut b, 700);
+    assert_eq!((a.sum(KEY), b.sum(KEY)), (3, 3), "not 8: the 5 were removed");
+}
+
+#[test]
+fn no_floor_goes_while_a_repair_is_under_way() {
+    let (mut a, mut b) = pair();
+    a.write(KEY, Operation::Increment { by: 5 }, at(1));
+    exchange(&mut a, &mut b, at(1));
+    b.write(KEY, Operation::Delete, at(2));
+    exchange(&mut a, &mut b, at(3));
+    // What a repair brought stands in some places and is not in the vector yet.
+    let owner = a.replica.identity.opening;
+    b.replica.repair.merged.raise(owner, 1_000);
+    settle(&mut a, &mut b, 3);
+    b.replica.tick(at(500));
+    assert_eq!(b.replica.settled_owners(), [], "amounts may be here that the vector lacks");
+    b.replica.repair.merged = VersionVector::new();
+    assert_eq!(b.replica.settled_owners(), [], "nothing was settled meanwhile");
+    b.replica.tick(at(600));
+    assert_eq!(b.replica.settled_owners().len(), 1, "it is once the repair is over");
+    b.replica.repair.merged.raise(owner, 1_000);
+    assert_eq!(b.replica.settled_owners(), [], "nor is what was settled before cleared");
 }
 
 const OTHER: &str = "other";

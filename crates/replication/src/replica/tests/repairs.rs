@@ -274,6 +274,32 @@ fn a_snapshot_ends_after_a_while_however_often_it_is_asked() {
 }
 
 #[test]
+fn the_log_keeps_what_came_after_the_first_snapshot_until_the_peer_has_caught_up() {
+    let mut star = Star::new(1, 90);
+    let link = star.link(0);
+    for _ in 0..10 {
+        star.pass();
+    }
+    let leaf = &mut star.leaves[0];
+    let pinned = leaf.replica.pinned();
+    assert!(pinned.is_some(), "it has to be served");
+    leaf.write("set", add("\"later\""), at(1));
+    let again = Message::RepairRequest(RepairRequest { begin: true, range: 0, from: None });
+    leaf.replica.receive(link, &again.encode(), at(2));
+    leaf.commit(at(2));
+    assert_eq!(leaf.replica.pinned(), pinned, "it goes on from what the first one gave it");
+
+    leaf.replica.receive(link, &Message::RepairEnd.encode(), at(3));
+    leaf.commit(at(3));
+    assert!(leaf.snapshots.is_empty(), "nothing more is read");
+    for (ms, expected) in [(3, pinned), (29_000, pinned), (30_100, None)] {
+        leaf.replica.tick(at(ms));
+        leaf.commit(at(ms));
+        assert_eq!(leaf.replica.pinned(), expected, "after {ms} ms");
+    }
+}
+
+#[test]
 fn a_part_that_comes_after_its_session_does_no_harm() {
     let mut star = Star::new(2, 90);
     let (first, _) = (star.link(0), star.link(1));
