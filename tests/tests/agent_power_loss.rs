@@ -55,15 +55,16 @@ fn no_acknowledged_write_is_lost_with_the_power() -> Result<(), Failure> {
     // What is there when a process starts counts as synced.
     powered.agent.restart()?;
     let mut acknowledged = Acknowledged::default();
+    let mut amid_start = Vec::new();
     for loss in 0..LOSSES {
         write_until_killed(&mut powered.agent, loss, &mut acknowledged)?;
-        powered.lose()?;
+        powered.lose_all_unsynced()?;
         if loss % 5 == 4 {
             // And once more, while it starts.
             powered.agent.spawn_again()?;
             eventually(Duration::from_millis(loss * 2), || None::<()>);
             powered.agent.kill();
-            powered.lose()?;
+            amid_start.push(powered.lose()?);
         }
         powered.agent.restart()?;
         assert_eq!(lost(&powered.agent, loss, &acknowledged), None);
@@ -72,7 +73,13 @@ fn no_acknowledged_write_is_lost_with_the_power() -> Result<(), Failure> {
         assert_eq!(lost(&powered.agent, loss, &acknowledged), None);
     }
     let writes: usize = acknowledged.values().map(Vec::len).sum();
-    say(&format!("{LOSSES} power losses, {writes} acknowledged writes, none lost"));
+    let (starts, too_early) =
+        (amid_start.len(), amid_start.iter().filter(|found| **found == Found::NotBegun).count());
+    say(&format!(
+        "{LOSSES} power losses amid writes, {writes} acknowledged writes, none lost; \
+         {starts} amid a start, {too_early} of them before it changed anything"
+    ));
+    assert!(too_early < starts, "no start was far enough to lose something");
     assert!(writes > 1_000, "too little was written to prove anything");
     Ok(())
 }
@@ -82,7 +89,7 @@ fn the_first_writes_of_a_new_agent_survive_too() -> Result<(), Failure> {
     let mut powered = Powered::start("Always")?;
     let mut acknowledged = Acknowledged::default();
     write_until_killed(&mut powered.agent, 0, &mut acknowledged)?;
-    powered.lose()?;
+    powered.lose_all_unsynced()?;
     powered.agent.restart()?;
     assert_eq!(lost(&powered.agent, 0, &acknowledged), None);
     Ok(())
@@ -99,7 +106,7 @@ fn an_agent_that_ends_well_leaves_everything_on_disk() -> Result<(), Failure> {
     powered.agent.signal(Signal::TERM)?;
     let ended = powered.agent.wait(LIMIT).ok_or("it did not end")?;
     assert!(ended.success(), "{}", powered.agent.log_tail());
-    powered.lose()?;
+    powered.lose_all_unsynced()?;
     powered.agent.restart()?;
     let mut acknowledged: Acknowledged =
         (0..CONNECTIONS).map(|connection| ((0, connection), Vec::new())).collect();
@@ -114,7 +121,7 @@ fn these_tests_notice_what_was_not_synced() -> Result<(), Failure> {
     powered.agent.restart()?;
     let mut acknowledged = Acknowledged::default();
     write_until_killed(&mut powered.agent, 0, &mut acknowledged)?;
-    powered.lose()?;
+    powered.lose_all_unsynced()?;
     powered.agent.restart()?;
     assert!(lost(&powered.agent, 0, &acknowledged).is_some(), "nothing asked for a sync");
     Ok(())
@@ -143,17 +150,37 @@ impl Powered {
 
     /// Replaces the data of the agent, which was killed, by what was synced;
     /// its next process begins a new shadow.
-    fn lose(&self) -> Result<(), Failure> {
+    fn lose(&self) -> Result<Found, Failure> {
         let data = self.agent.spec().data();
-        // Else the process was killed before its shadow, and then itself, began.
-        if preload::is_complete(&self.shadow) {
+        let found = if preload::is_complete(&self.shadow) {
             fs::remove_dir_all(&data)?;
             preload::restore(&self.shadow, &data)?;
-        }
+            Found::Synced
+        } else {
+            Found::NotBegun
+        };
         fs::remove_dir_all(&self.shadow)?;
         fs::create_dir(&self.shadow)?;
-        Ok(())
+        Ok(found)
     }
+
+    /// As [`lose`](Self::lose), of an agent that served: its shadow is complete.
+    fn lose_all_unsynced(&self) -> Result<(), Failure> {
+        match self.lose()? {
+            Found::Synced => Ok(()),
+            Found::NotBegun => Err("an agent served without a shadow: nothing was lost".into()),
+        }
+    }
+}
+
+/// What the next process finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// What was synced.
+    Synced,
+    /// What the last one found: it was killed before its shadow was complete, and
+    /// until then its program does nothing.
+    NotBegun,
 }
 
 /// By loss and connection: the elements whose add was answered.
