@@ -1,13 +1,17 @@
 //! From SIGTERM to exit code 0.
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
 use coppice_tests::agents::{Agent, AgentSpec, Signal};
 use coppice_tests::client::ClientError;
 use coppice_tests::eventually::eventually;
+use coppice_tests::progress::say;
 use coppice_tests::trio::{Failure, with_configuration, write_configuration};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{HITS, LIMIT, increment, metrics_of, value, wait_for};
 
@@ -16,7 +20,12 @@ const STOP: Duration = Duration::from_secs(5);
 
 /// Two agents that know each other, of a counter group with these settings.
 fn pair(folder: &Path, settings: &str) -> Result<[Agent; 2], Failure> {
-    let text = format!("groups: [{{name: hits, crdt: {{type: PNCounter}}, {settings}}}]\n");
+    pair_of(folder, &format!("{{name: hits, crdt: {{type: PNCounter}}, {settings}}}"))
+}
+
+/// Two agents that know each other, of these groups.
+fn pair_of(folder: &Path, groups: &str) -> Result<[Agent; 2], Failure> {
+    let text = format!("groups: [{groups}]\n");
     let file = write_configuration(folder, "agent.yaml", &text)?;
     let mut a = AgentSpec::new("a", folder, with_configuration(&file))?;
     let mut b = AgentSpec::new("b", folder, with_configuration(&file))?;
@@ -128,4 +137,76 @@ fn writes_that_are_on_one_disk_only_are_told_at_the_end() -> Result<(), Failure>
     let words = ["WARN", "no peer is connected", "group=hits"];
     assert!(log.lines().any(|line| words.iter().all(|word| line.contains(word))), "{log}");
     Ok(())
+}
+
+#[test]
+fn a_frozen_peer_and_half_sent_requests_do_not_hold_up_the_end() -> Result<(), Failure> {
+    const BLOBS: usize = 128;
+    const BLOB_BYTES: usize = 64 * 1024;
+    let folder = tempfile::tempdir()?;
+    let hits = "{name: hits, crdt: {type: PNCounter}}";
+    let blobs = "{name: blobs, crdt: {type: LWWRegister}}";
+    let [mut a, b] = pair_of(folder.path(), &format!("{hits}, {blobs}"))?;
+    assert_eq!(increment(&a, HITS)?, 200);
+    wait_for(&b, HITS, 1)?;
+    b.signal(Signal::STOP)?;
+    // More than what sockets and queues on the way to it hold.
+    let (mut client, blob) = (a.client(), vec![b'x'; BLOB_BYTES]);
+    for number in 0..BLOBS {
+        let path = format!("/v1/groups/blobs/objects/{number}");
+        let content = Some(("application/octet-stream", blob.as_slice()));
+        assert_eq!(client.send("PUT", &path, content)?.status, 200);
+    }
+    let ports = a.spec().ports;
+    let mut open = Vec::new();
+    for _ in 0..16 {
+        open.push(half_sent_body(ports.app, HITS)?);
+        open.push(half_sent_head(ports.app)?);
+        open.push(half_sent_head(ports.operations)?);
+    }
+    let since = Instant::now();
+    a.signal(Signal::TERM)?;
+    ends_well(&mut a)?;
+    say(&format!("beside a frozen peer and half requests: ended in {:?}", since.elapsed()));
+    // Kept open until here: it was the agent that ended them.
+    drop(open);
+    let log = a.log_tail();
+    let words = ["WARN", "not handed over", "group=blobs"];
+    assert!(log.lines().any(|line| words.iter().all(|word| line.contains(word))), "{log}");
+    assert!(!log.contains("the store is not closed"), "{log}");
+    b.signal(Signal::CONT)?;
+    a.restart()?;
+    let last = format!("/v1/groups/blobs/objects/{}", BLOBS - 1);
+    let both = || {
+        let has = |agent: &Agent| agent.client().get(&last).is_ok_and(|got| got.body == blob);
+        (has(&a) && has(&b)).then_some(())
+    };
+    eventually(LIMIT, both).ok_or("what was not handed over is handed over later")?;
+    assert_eq!(value(&a, HITS), 1, "half a request changes nothing");
+    Ok(())
+}
+
+/// A request of which half the body never comes; the agent waits for it.
+fn half_sent_body(address: SocketAddr, path: &str) -> Result<TcpStream, Failure> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    let half = "{\"op\": \"incre";
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        2 * half.len()
+    );
+    stream.write_all(head.as_bytes())?;
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer)?;
+    assert_eq!(&answer, b"HTTP/1.1 100", "it reads the body now");
+    stream.write_all(half.as_bytes())?;
+    Ok(stream)
+}
+
+/// A request of which half the head never comes.
+fn half_sent_head(address: SocketAddr) -> Result<TcpStream, Failure> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.write_all(b"GET /v1/groups HTTP/1.1\r\nhost: 127.0")?;
+    Ok(stream)
 }
