@@ -7,6 +7,7 @@ use coppice_crdt::{ActorId, Operation};
 use super::ledger::{OpNumber, Predicted};
 use super::operations;
 use super::recorded::Visible;
+use super::replica::Promise;
 use super::world::{Event, TICK_MS, World};
 use super::wrong::Wrong;
 
@@ -192,7 +193,8 @@ impl World<'_> {
                 return Err(format!("replica {at} answers {number} before its commit").into());
             }
             self.ledger.recordings[number].acknowledged = true;
-            replica.promised.push((number, self.now_ms));
+            let unsynced_since_ms = Some(self.now_ms);
+            replica.promised.push(Promise { number, unsynced_since_ms });
             self.totals.add("writes acknowledged", 1);
         }
         Ok(())

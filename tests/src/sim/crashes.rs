@@ -9,7 +9,7 @@ use coppice_agent::store::memory::{Crash, FailureCause, FailureOutcome, Injected
 
 use super::ledger::Inputs;
 use super::network::Side;
-use super::replica::Disk;
+use super::replica::{Disk, Promise};
 use super::world::{Event, World};
 use super::wrong::Wrong;
 
@@ -147,15 +147,16 @@ impl World<'_> {
         replica.removals.clear();
         replica.serving.clear();
         replica.arrivals.clear();
-        for (number, answered_ms) in std::mem::take(&mut self.replicas[at].promised) {
+        for promise in std::mem::take(&mut self.replicas[at].promised) {
+            let Promise { number, unsynced_since_ms } = promise;
             if self.ledger.is_seen(number, self.replicas[at].visible()) {
-                self.replicas[at].promised.push((number, answered_ms));
-            } else if power && self.may_be_lost(answered_ms) {
-                self.ledger.recordings[number].excused = true;
+                self.replicas[at].promised.push(promise);
+            } else if power && unsynced_since_ms.is_some_and(|ms| self.may_be_lost(ms)) {
+                self.pass_on(at, number);
                 self.totals.add("acknowledged writes lost as allowed", 1);
             } else {
                 return Err(format!(
-                    "replica {at} lost operation {number}, acknowledged at {answered_ms} ms"
+                    "replica {at} lost operation {number}, unsynced since {unsynced_since_ms:?}"
                 )
                 .into());
             }

@@ -2,6 +2,7 @@
 
 use coppice_agent::engine::GroupDurability;
 
+use super::ledger::OpNumber;
 use super::network::{Connection, Doubling};
 use super::recorded::Visible;
 use super::world::{Event, World};
@@ -52,9 +53,9 @@ impl World<'_> {
             return Ok(None);
         }
         self.crash(at)?;
-        self.excuse_promises(at);
         let disk = self.empty_disk();
         self.replicas[at].recorded = disk.recorded.clone();
+        self.pass_on_promises(at);
         self.replicas[at].disk = Some(disk);
         Ok(Some("faults: disk lost"))
     }
@@ -80,9 +81,27 @@ impl World<'_> {
         !(brought.all(is_elsewhere) && at_hand.all(is_elsewhere) && on_their_way.all(is_elsewhere))
     }
 
-    /// What this disk alone held is gone.
-    fn excuse_promises(&mut self, at: usize) {
-        for (number, _) in std::mem::take(&mut self.replicas[at].promised) {
+    /// The disk is gone, or another one is in its place: what it had to keep,
+    /// others do.
+    fn pass_on_promises(&mut self, at: usize) {
+        for promise in std::mem::take(&mut self.replicas[at].promised) {
+            self.pass_on(at, promise.number);
+        }
+    }
+
+    /// A disk may have lost a write that was promised. Every disk that has it
+    /// synced has to keep it from now on; the promise is void if there is none.
+    pub(super) fn pass_on(&mut self, at: usize, number: OpNumber) {
+        let mut is_kept = false;
+        for &holder in &self.order {
+            let replica = &mut self.replicas[holder];
+            if self.ledger.is_seen(number, &replica.recorded.synced.visible) {
+                replica.take_over(number);
+            }
+            is_kept |= replica.promised.iter().any(|promise| promise.number == number);
+        }
+        if !is_kept {
+            self.note(at, "lost for all what was promised", (number as u64, 0));
             self.ledger.recordings[number].excused = true;
         }
     }
@@ -119,9 +138,9 @@ impl World<'_> {
         if self.replicas[at].is_up() {
             self.crash(at)?;
         }
-        self.excuse_promises(at);
         self.replicas[at].recorded = copy.recorded.clone();
         self.replicas[at].disk = Some(copy);
+        self.pass_on_promises(at);
         Ok(())
     }
 
@@ -221,8 +240,8 @@ impl World<'_> {
             return Ok(None);
         }
         self.go_down(at, false)?;
-        self.excuse_promises(at);
         self.order.retain(|&known| known != at);
+        self.pass_on_promises(at);
         self.replicas[at].gone = true;
         self.replicas[at].disk = None;
         Ok(Some("faults: leave"))
@@ -244,5 +263,52 @@ impl World<'_> {
         let always = self.plan.settings.durability == GroupDurability::Always;
         self.totals.add("runs with fsync before answers", u64::from(always));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::trace::Trace;
+
+    #[test]
+    fn a_promise_is_void_only_if_no_other_disk_has_what_was_promised() {
+        let (mut void, mut kept) = (0, 0);
+        for seed in 0..12 {
+            let mut trace = Trace::new(false);
+            let mut world = World::new(seed, &mut trace);
+            for ms in (500..=6_000).step_by(500) {
+                world.run_until(ms).expect("nothing goes wrong");
+                let Some(at) = world.most_promised() else { continue };
+                let promised = world.replicas[at].promised.clone();
+                if world.lose_disk(at).expect("nothing goes wrong").is_none() {
+                    continue;
+                }
+                for number in promised.iter().map(|promise| promise.number) {
+                    let is_void = world.ledger.recordings[number].excused;
+                    assert_eq!(is_void, !world.is_on_a_disk(number), "write {number}, seed {seed}");
+                    assert!(is_void || world.is_promised(number), "nobody has to keep {number}");
+                    *if is_void { &mut void } else { &mut kept } += 1;
+                }
+            }
+        }
+        assert!(void > 10 && kept > 100, "{void} void, {kept} kept: too few to show anything");
+    }
+
+    impl World<'_> {
+        fn most_promised(&self) -> Option<usize> {
+            let up = self.order.iter().copied().filter(|&at| self.replicas[at].is_up());
+            up.max_by_key(|&at| self.replicas[at].promised.len())
+        }
+
+        fn is_on_a_disk(&self, number: OpNumber) -> bool {
+            let mut disks = self.order.iter().map(|&at| &self.replicas[at].recorded.synced);
+            disks.any(|synced| self.ledger.is_seen(number, &synced.visible))
+        }
+
+        fn is_promised(&self, number: OpNumber) -> bool {
+            let mut promised = self.order.iter().flat_map(|&at| &self.replicas[at].promised);
+            promised.any(|promise| promise.number == number)
+        }
     }
 }

@@ -37,6 +37,14 @@ pub(super) struct Beside {
     pub(super) synced: Rc<Recorded>,
 }
 
+/// An acknowledged write that a disk has to keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Promise {
+    pub(super) number: OpNumber,
+    /// Since when the disk may have held it without a sync; `None`: it is synced.
+    pub(super) unsynced_since_ms: Option<u64>,
+}
+
 /// A replica, up or down.
 #[derive(Debug)]
 pub(super) struct Replica {
@@ -50,8 +58,8 @@ pub(super) struct Replica {
     pub(super) pending: VecDeque<Predicted>,
     /// Removals that take steps, and are not done yet.
     pub(super) removals: VecDeque<LongRemoval>,
-    /// What was promised to clients, and when.
-    pub(super) promised: Vec<(OpNumber, u64)>,
+    /// What clients were promised, and this disk has to keep.
+    pub(super) promised: Vec<Promise>,
     pub(super) skew_ms: i64,
     /// Crashes after so many more steps between inputs, commit and effects.
     pub(super) crash_after: Option<u64>,
@@ -127,6 +135,16 @@ impl Replica {
 
     pub(super) fn visible(&self) -> &Visible {
         &self.recorded.live.visible
+    }
+
+    /// The disk has to keep a write that it has synced, and that was promised by
+    /// another one before.
+    pub(super) fn take_over(&mut self, number: OpNumber) {
+        let promise = Promise { number, unsynced_since_ms: None };
+        match self.promised.iter_mut().find(|known| known.number == number) {
+            Some(known) => *known = promise,
+            None => self.promised.push(promise),
+        }
     }
 
     pub(super) fn is_up(&self) -> bool {
