@@ -49,7 +49,7 @@ sim: build ## Simulate faults over 1,000 seeds (SIM_SEEDS=n: so many; SIM_SEED=n
 	$(target_dir)/debug/coppice-sim
 
 .PHONY: sim-mutants
-sim-mutants: prerequisites ## Show that ordinary seeds catch 13 wrong protocols (SIM_MUTANT=name: one of them)
+sim-mutants: prerequisites ## Show that ordinary seeds catch 15 wrong protocols (SIM_MUTANT=name: one of them)
 	@# In the same folder, so that RocksDB is not compiled again: the next
 	@# `make build` puts the programs without the switch back.
 	$(cargo) build $(locked) --workspace --bins --features coppice-tests/mutants

@@ -38,11 +38,15 @@ pub enum Mutant {
     PurgeWithoutDot,
     /// A batch is two units.
     BatchSplit,
+    /// A removal in steps reads the state as it is by then, and takes all of it.
+    StepsTakeWhatCame,
+    /// A sweep takes its first page for all that a removal hides.
+    SweepEndsEarly,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::DotUsedTwice,
         Self::AnswerBeforeCommit,
         Self::DeltaOverGap,
@@ -56,6 +60,8 @@ impl Mutant {
         Self::LosingValueDropped,
         Self::PurgeWithoutDot,
         Self::BatchSplit,
+        Self::StepsTakeWhatCame,
+        Self::SweepEndsEarly,
     ];
 
     /// What it is called on a command line.
@@ -75,6 +81,8 @@ impl Mutant {
             Self::LosingValueDropped => "losing-value-dropped",
             Self::PurgeWithoutDot => "purge-without-dot",
             Self::BatchSplit => "batch-split",
+            Self::StepsTakeWhatCame => "steps-take-what-came",
+            Self::SweepEndsEarly => "sweep-ends-early",
         }
     }
 
@@ -95,6 +103,8 @@ impl Mutant {
             Self::LosingValueDropped => "a losing register value dropped at the join",
             Self::PurgeWithoutDot => "a purge without a dot",
             Self::BatchSplit => "a batch split in two",
+            Self::StepsTakeWhatCame => "a removal in steps that takes what came after its start",
+            Self::SweepEndsEarly => "a sweep that ends with its first page",
         }
     }
 }

@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 
+use coppice_crdt::mutant::{self, Mutant};
 use coppice_crdt::{
     Dot, Entries, EntryDelta, EntryKey, EntryRange, ObjectDelta, Operation, Outcome, Part,
     RangeRemoval, VersionVector, removal_extent, taking, with_existence,
@@ -143,6 +144,7 @@ impl Replica {
 
     fn page_before(&mut self, key: &ObjectKey, range: EntryRange) -> Result<EntryPage, Missing> {
         self.page_of(key, range).map_err(|Missing(read)| match read {
+            Read::Page(..) if mutant::is(Mutant::StepsTakeWhatCame) => Missing(read),
             Read::Page(key, range, limit) => Missing(Read::PageBefore(key, range, limit)),
             other => Missing(other),
         })

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use coppice_crdt::mutant::{self, Mutant};
 use coppice_crdt::{EntryRange, RangeRemoval};
 
 use super::Replica;
@@ -149,7 +150,8 @@ impl Replica {
             }
         };
         self.set.sweep(&page, &mut self.extra_writes);
-        let last = page.entries.last().filter(|_| page.more);
+        let more = page.more && !mutant::is(Mutant::SweepEndsEarly);
+        let last = page.entries.last().filter(|_| more);
         self.sweeps.at = Some((removal, last.map(|(last, _)| behind(last))));
         Ok(())
     }
