@@ -173,7 +173,8 @@ impl Model {
 
     /// What a removal in steps that began where `begun` was seen takes before its
     /// last unit, unit by unit: counters, in the order of their names, so many
-    /// entries each; nothing if they have no more than so many cells.
+    /// entries each at most, and of fields all or nothing if they are no more than
+    /// that; nothing if they have no more than so many cells.
     pub(super) fn steps(
         &self,
         operation: &Operation,
@@ -191,8 +192,13 @@ impl Model {
         if cells as u64 <= most_cells {
             return Vec::new();
         }
-        let entries: Vec<_> = entries.into_values().collect();
-        entries.chunks_exact(per_unit).map(|unit| Pieces(unit.concat())).collect()
+        let mut left: Vec<(EntryKey, Vec<usize>)> = entries.into_iter().collect();
+        let mut units = Vec::new();
+        while left.len() >= per_unit {
+            let unit = left.drain(..whole_fields(&left, per_unit).unwrap_or(per_unit));
+            units.push(Pieces(unit.flat_map(|(_, pieces)| pieces).collect()));
+        }
+        units
     }
 
     /// The entry that holds a part of a counter, which all that one opening adds
@@ -362,6 +368,13 @@ impl Piece {
 
 const fn change(change: bool) -> Expected {
     if change { Expected::Change } else { Expected::Nothing }
+}
+
+/// The most entries up to `most` after which another field begins.
+fn whole_fields(entries: &[(EntryKey, Vec<usize>)], most: usize) -> Option<usize> {
+    let field = |at: usize| entries[at].0.field().map(|field| field.name);
+    let mut ends = (1..entries.len().min(most + 1)).rev();
+    ends.find(|&end| field(end - 1) != field(end))
 }
 
 fn place_of(operation: &Operation) -> (Place, &Operation) {

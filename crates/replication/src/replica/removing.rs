@@ -113,7 +113,9 @@ impl Replica {
         let Some(removing) = &self.removing else { return Ok(None) };
         let key = removing.key.clone();
         let per_part = self.set.pace.entries_per_part;
-        if removing.in_parts && removing.found.len() >= per_part {
+        // Where the next unit ends shows in what is behind it.
+        let least = per_part + usize::from(removing.next.is_some());
+        if removing.in_parts && removing.found.len() >= least {
             let part = removing.next_part(per_part);
             let named = removing.found.iter().take(part);
             let entries = named.map(|(name, change)| (name.clone(), change.clone())).collect();
