@@ -88,7 +88,7 @@ impl Snapshots {
     /// # Errors
     ///
     /// [`SnapshotError::Store`] if the directory cannot be read. What is not
-    /// named like a snapshot is passed over.
+    /// named like a snapshot is passed over, and what is removed meanwhile.
     pub fn list(&self) -> Result<Vec<SnapshotInfo>, SnapshotError> {
         let entries = match fs::read_dir(&self.directory) {
             Ok(entries) => entries,
@@ -102,8 +102,12 @@ impl Snapshots {
                 continue;
             };
             let path = entry.path();
-            let bytes = checksums::sizes(&path)
-                .map_err(|error| SnapshotError::io("measure a snapshot", error))?;
+            let bytes = match checksums::sizes(&path) {
+                Ok(bytes) => bytes,
+                // The running agent has pruned it since the folder was read.
+                Err(_) if !path.exists() => continue,
+                Err(error) => return Err(SnapshotError::io("measure a snapshot", error)),
+            };
             found.push(SnapshotInfo { name, path, bytes });
         }
         found.sort_by_key(|snapshot| snapshot.name.number());

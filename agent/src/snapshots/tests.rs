@@ -124,6 +124,30 @@ fn snapshots_are_listed_in_order_and_pruned_from_the_oldest() {
 }
 
 #[test]
+fn a_snapshot_that_goes_while_it_is_listed_is_passed_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let snapshots = Snapshots::of(directory.path());
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..500 {
+                let name = SnapshotName::new(EPOCH, number).to_string();
+                let path = snapshots.directory.join(&name);
+                let unfinished = snapshots.directory.join(format!("{UNFINISHED}{name}"));
+                fs::create_dir_all(unfinished.join("db")).unwrap();
+                fs::rename(&unfinished, &path).unwrap();
+                fs::rename(&path, &unfinished).unwrap();
+                fs::remove_dir_all(unfinished).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        while !done.load(Ordering::Relaxed) {
+            snapshots.list().unwrap();
+        }
+    });
+}
+
+#[test]
 fn what_a_crash_left_unfinished_is_not_listed_and_goes() {
     let (directory, store, snapshots) = data_directory();
     let left = directory.path().join("snapshots/.unfinished-19700101T000000Z-1");
