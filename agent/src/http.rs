@@ -17,6 +17,7 @@ mod groups;
 mod host;
 mod json;
 mod key;
+mod leftover;
 mod listing;
 mod object;
 mod operation;

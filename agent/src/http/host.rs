@@ -18,6 +18,9 @@ pub(crate) fn check(parts: &Parts, also: Option<&str>) -> Answer<()> {
         is_loopback(host) || also.is_some_and(|also| also.eq_ignore_ascii_case(host))
     };
     // HTTP/2, and HTTP/1.1 to a proxy, name the host in the target.
+    if parts.headers.get_all(HOST).iter().nth(1).is_some() {
+        return Err(Problem::malformed("the header Host is given twice: leave one out"));
+    }
     let in_target = parts.uri.authority().map(axum::http::uri::Authority::as_str);
     let mut named = in_target.into_iter().chain(
         // A header that is no text names no host of ours.
@@ -87,6 +90,8 @@ mod tests {
         ] {
             assert!(!verdict(Some(host), None), "{host}");
         }
+        let twice = Request::builder().header(HOST, "localhost").header(HOST, "localhost");
+        assert!(check(&twice.body(()).unwrap().into_parts().0, None).is_err());
         assert!(!verdict(None, None), "a request without a host is not for us");
         assert!(verdict(Some("coppice.local:4437"), Some("coppice.local")));
     }

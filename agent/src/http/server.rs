@@ -21,6 +21,7 @@ use tracing::debug;
 
 use super::activity::{Activity, OpenBody, Watched};
 use super::connections::Connections;
+use super::leftover::Leftover;
 use crate::acceptor;
 
 /// The most bytes of a request's head; hyper refuses more with an empty 431.
@@ -138,8 +139,15 @@ async fn serve<I, F, A>(
         if let Some(local) = local {
             request.extensions_mut().insert(local);
         }
-        let answered = answer(request.map(Body::new));
-        async move { Ok::<_, Infallible>(answered.await.map(|body| OpenBody::new(body, open))) }
+        let (request, leftover) = Leftover::of(request);
+        let answered = answer(request);
+        async move {
+            let response = answered.await;
+            if let Some(leftover) = leftover {
+                leftover.discard().await;
+            }
+            Ok::<_, Infallible>(response.map(|body| OpenBody::new(body, open)))
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // See `activity` for what is done in its place.
@@ -189,6 +197,48 @@ mod tests {
             Response::new(Body::from("done"))
         };
         (client, serve(served, None, answer, (Activity::new(), CancellationToken::new())))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_body_is_read_to_its_end_before_the_answer() {
+        let length = 4 << 20;
+        let content = vec![b'x'; length];
+        let counted = ("Content-Length: 4194304", "", "");
+        let chunked = ("Transfer-Encoding: chunked", "400000\r\n", "\r\n0\r\n\r\n");
+        for (framing, before, behind) in [counted, chunked] {
+            let (mut client, served) = connection(Duration::ZERO);
+            let send = async {
+                let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{before}");
+                for part in [head.as_bytes(), &content, behind.as_bytes()] {
+                    client.write_all(part).await.expect("it is taken");
+                }
+                let mut answer = [0; 4096];
+                let got = client.read(&mut answer).await.unwrap();
+                drop(client);
+                String::from_utf8_lossy(&answer[..got]).into_owned()
+            };
+            let ((), answer) = tokio::join!(served, send);
+            assert!(answer.ends_with("done"), "{framing}: {answer:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_without_an_end_is_answered_all_the_same() {
+        let (mut client, served) = connection(Duration::ZERO);
+        let began = Instant::now();
+        let send = async {
+            let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n";
+            client.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = [0; 4096];
+            let got = client.read(&mut answer).await.unwrap();
+            drop(client);
+            String::from_utf8_lossy(&answer[..got]).into_owned()
+        };
+        let ((), answer) = tokio::join!(served, send);
+        assert!(
+            answer.ends_with("done") && began.elapsed() < Duration::from_secs(10),
+            "{answer:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
