@@ -268,7 +268,7 @@ fn verify_one(name: &str, args: &Args) -> Result<(), SnapshotCommandError> {
         let group = &contents.group;
         let name = target.as_ref().map_or_else(|| group.id.to_string(), |of| of.name_of(group));
         say(&format!(
-            "{name}: {} objects, {} entries apart from them, {} log records",
+            "{name}: objects: {}, entries: {}, log records: {}",
             contents.objects, contents.entries, contents.log_records
         ));
     }

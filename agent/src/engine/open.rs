@@ -78,8 +78,10 @@ pub enum AddError {
 
 /// What to do about a damaged store.
 const MEND_DAMAGE: &str = "; move the data folder away, and peers fill a new one with all that \
-     they have; for what no peer has, the moved folder has snapshots: `coppice-agent snapshot \
-     restore FOLDER/snapshots/NAME --group GROUP`";
+     they have. What no peer has may be in a snapshot: an exported one is whole, while those in \
+     FOLDER/snapshots, the moved folder's, share its files, so try them with `coppice-agent \
+     snapshot verify FOLDER/snapshots/NAME`, and then `coppice-agent snapshot restore \
+     FOLDER/snapshots/NAME --group GROUP=TYPE --data-dir THE-NEW-FOLDER`";
 
 /// What to do about a store that may not be read or written.
 const MEND_PERMISSIONS: &str = "; give the folder and all in it to the user that the agent runs \

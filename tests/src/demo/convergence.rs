@@ -37,11 +37,12 @@ pub(super) fn wait(
     };
     let waiting = || "waiting until all agents are equal".to_owned();
     during(waiting, || eventually(limit, look)).transpose()?;
-    let slowest = equal.values().max().copied().unwrap_or_default();
-    say(&format!("    equal everywhere after {} ms", slowest.as_millis()));
     for differing in kinds.iter().filter(|kind| !equal.contains_key(*kind)) {
-        say(&format!("    but {} still differs after {} s", differing.name(), limit.as_secs()));
+        say(&format!("    {} still differs after {} s", differing.name(), limit.as_secs()));
     }
+    let slowest = equal.values().max().copied().unwrap_or_default();
+    let which = if equal.len() == kinds.len() { "" } else { "the others " };
+    say(&format!("    {which}equal everywhere after {} ms", slowest.as_millis()));
     Ok(equal)
 }
 

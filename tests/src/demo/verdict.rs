@@ -72,6 +72,8 @@ impl Report {
         say(&format!(
             "\nwrites: answered, over all agents · unknown: in flight when their agent was killed\n\
              conflicts: per side of the cut · times: until all agents were equal after each act\n\
+             decided exactly: values that every order of the writes leaves the same; of the others\n\
+             the ledger knows which ones are right\n\
              {proxied} KiB passed the proxies, heartbeats and HTTP/2 included"
         ));
         if !self.held {
