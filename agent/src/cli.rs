@@ -1,6 +1,7 @@
 //! From a command line to an exit code.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,8 +128,8 @@ fn wrong_tls(config: &AgentConfig) -> Option<String> {
     Some(wrong.join("\n"))
 }
 
-#[expect(clippy::print_stderr, reason = "what a command has to say to who called it")]
 fn complain(message: &str) -> ExitCode {
-    eprintln!("coppice-agent: {message}");
+    // Nobody may be left to read it, which is no reason to end in another way.
+    let _ = writeln!(std::io::stderr(), "coppice-agent: {message}");
     ExitCode::FAILURE
 }

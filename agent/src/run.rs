@@ -186,11 +186,17 @@ impl Front {
         open: impl FnOnce(&AgentConfig) -> Result<Opened<S>, StoreError> + Send + 'static,
         shutdown: CancellationToken,
     ) -> Result<(), RunError> {
-        let opening = self.open(&config, open)?;
+        let mut opening = self.open(&config, open)?;
         let (writer, reader, snapshots) = tokio::select! {
-            opened = opening => opened.map_err(|_| RunError::Lost("the opening of the store"))??,
-            // Nothing was written that could be handed over.
-            () = shutdown.cancelled() => return Ok(()),
+            opened = &mut opening => opened.map_err(|_| RunError::Lost("the opening of the store"))??,
+            () = shutdown.cancelled() => {
+                // Nothing was written that could be handed over. But the process may not end
+                // under a thread that opens the store, if it can be helped.
+                if let Ok(Ok(Ok((writer, ..)))) = timeout(STOP, opening).await {
+                    let _ = timeout(STOP, writer.stop()).await;
+                }
+                return Ok(());
+            }
         };
         let followed = (&config, self.config_metrics.clone());
         let shown = (Arc::clone(&self.groups), Arc::clone(&self.lifecycle));

@@ -33,7 +33,10 @@ pub fn init_logs(level: LogLevel, format: LogFormat) -> Result<(), LogsAlreadySe
     let builder = tracing_subscriber::fmt()
         .with_max_level(filter(level))
         .with_ansi(shows_colours(io::stderr().is_terminal(), std::env::var_os("NO_COLOR")))
-        .with_writer(io::stderr);
+        .with_writer(io::stderr)
+        // What cannot be logged is lost: the log may be on the volume that is full. To
+        // say so, on stderr again, would end the thread.
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -87,6 +87,9 @@ const MEND_DAMAGE: &str = "; move the data folder away, and peers fill a new one
 const MEND_PERMISSIONS: &str = "; give the folder and all in it to the user that the agent runs \
      as (chown -R), and have it on a volume that can be written";
 
+/// What to do about a full volume.
+const MEND_FULL: &str = "; free space there or grow the volume, and start the agent again";
+
 impl AddError {
     /// What it says, and what to do where that is known.
     #[must_use]
@@ -115,6 +118,7 @@ impl OpenError {
         let mend = match self {
             _ if self.is_damage() => MEND_DAMAGE,
             Self::Store(error) if error.is_not_allowed() => MEND_PERMISSIONS,
+            Self::Store(error) if error.is_disk_full() => MEND_FULL,
             _ => "",
         };
         format!("{self}{mend}")

@@ -41,6 +41,8 @@ struct Requests {
     quiet_since_ms: AtomicU64,
     /// Whether the client does not take what is written.
     stuck: AtomicBool,
+    /// Bytes that it took: a long answer may still be on its way.
+    written: AtomicU64,
     asked: Notify,
 }
 
@@ -57,6 +59,7 @@ impl Activity {
             ended: AtomicU64::new(0),
             quiet_since_ms: AtomicU64::new(0),
             stuck: AtomicBool::new(false),
+            written: AtomicU64::new(0),
             asked: Notify::new(),
         }))
     }
@@ -85,23 +88,26 @@ impl Activity {
         self.0.asked.notified().await;
     }
 
-    /// Waits until the first request does not come, or until no request was open or
-    /// came between two looks.
+    /// Waits until the first request does not come, or until between two looks no
+    /// request was open or came, and nothing of an answer was taken.
     pub(super) async fn idle(&self) {
         sleep(FIRST_PATIENCE).await;
         let mut seen = self.0.begun.load(Ordering::Relaxed);
         if seen == 0 {
             return;
         }
+        let mut taken = self.0.written.load(Ordering::Relaxed);
         let mut looks = interval(IDLE_PATIENCE);
         looks.tick().await;
         loop {
             looks.tick().await;
             let begun = self.0.begun.load(Ordering::Relaxed);
-            if begun == seen && self.0.ended.load(Ordering::Relaxed) == begun {
+            let written = self.0.written.load(Ordering::Relaxed);
+            let is_open = self.0.ended.load(Ordering::Relaxed) != begun;
+            if !is_open && (begun, written) == (seen, taken) {
                 return;
             }
-            seen = begun;
+            (seen, taken) = (begun, written);
         }
     }
 }
@@ -163,8 +169,11 @@ impl<I> Watched<I> {
 }
 
 impl<I: Unpin> Watched<I> {
-    fn note<T>(&self, written: Poll<T>) -> Poll<T> {
+    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.activity.0.stuck.store(written.is_pending(), Ordering::Relaxed);
+        if let Poll::Ready(Ok(bytes)) = &written {
+            self.activity.0.written.fetch_add(*bytes as u64, Ordering::Relaxed);
+        }
         written
     }
 

@@ -242,6 +242,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_answer_is_sent_whole_to_a_client_that_takes_it_slowly() {
+        let (mut client, served) = duplex(4096);
+        let content = vec![b'x'; 256 << 10];
+        let length = content.len();
+        let answer = move |_| std::future::ready(Response::new(Body::from(content.clone())));
+        let serving = serve(served, None, answer, (Activity::new(), CancellationToken::new()));
+        let take = async {
+            client.write_all(HEAD).await.unwrap();
+            let (mut taken, mut part) = (0, [0; 4096]);
+            while taken < length {
+                sleep(IDLE_PATIENCE / 4).await;
+                match client.read(&mut part).await.unwrap() {
+                    0 => break,
+                    bytes => taken += bytes,
+                }
+            }
+            drop(client);
+            taken
+        };
+        let ((), taken) = tokio::join!(serving, take);
+        assert!(taken >= length, "{taken} of {length}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_connection_that_says_nothing_is_ended() {
         for said in [&b""[..], b"GET / HTT", b"PRI * HTTP/2.0\r\n"] {
             let (mut client, served) = connection(Duration::ZERO);

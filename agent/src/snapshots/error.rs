@@ -30,6 +30,9 @@ pub enum SnapshotError {
     /// The target of an export is there already. It was left alone.
     #[error("{} exists already: export to a new path", .0.display())]
     TargetExists(PathBuf),
+    /// The name under which an export is made is taken. It was left alone.
+    #[error("{} exists: another export is under way, or was cut short; if none is, remove it", .0.display())]
+    Unfinished(PathBuf),
     /// The target of an export would stand in a directory that is not there.
     #[error("there is no folder {}: make it first", .0.display())]
     NoParent(PathBuf),

@@ -15,8 +15,8 @@ use super::{SnapshotError, SnapshotInfo, checksums, sync_directory};
 ///
 /// # Errors
 ///
-/// [`SnapshotError::TargetExists`], [`SnapshotError::NoParent`]; [`SnapshotError::Store`] if reading or
-/// writing failed, with nothing left of the target. A snapshot that is pruned
+/// [`SnapshotError::TargetExists`], [`SnapshotError::NoParent`], [`SnapshotError::Unfinished`];
+/// [`SnapshotError::Store`] if reading or writing failed, with nothing left of the target. A snapshot that is pruned
 /// meanwhile fails so too.
 pub fn export_tar(snapshot: &SnapshotInfo, target: &Path) -> Result<(), SnapshotError> {
     into_place(target, |unfinished| {
@@ -66,6 +66,9 @@ fn into_place(
         .and_then(|()| fs::rename(&unfinished, target))
         .and_then(|()| sync_directory(parent.unwrap_or(Path::new("."))));
     made.map_err(|error| {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            return SnapshotError::Unfinished(unfinished);
+        }
         let _ = fs::remove_file(&unfinished).or_else(|_| fs::remove_dir_all(&unfinished));
         SnapshotError::io("export a snapshot", error)
     })

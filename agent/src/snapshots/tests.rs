@@ -201,6 +201,13 @@ fn a_tar_file_holds_the_whole_snapshot() {
 
     let again = export_tar(&taken, &target).unwrap_err();
     assert!(matches!(again, SnapshotError::TargetExists(_)));
+    // What is not this export's is left alone.
+    let other = directory.path().join("other.unfinished");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("mine"), "precious").unwrap();
+    let taken_name = export_directory(&taken, &other.with_extension("")).unwrap_err();
+    assert!(matches!(taken_name, SnapshotError::Unfinished(path) if path == other));
+    assert_eq!(fs::read_to_string(other.join("mine")).unwrap(), "precious");
     let unpacked = tempfile::tempdir().unwrap();
     tar::Archive::new(fs::File::open(target).unwrap()).unpack(unpacked.path()).unwrap();
     let found = verify(&unpacked.path().join(taken.name.to_string())).unwrap();

@@ -25,6 +25,21 @@ fn a_log_in_a_file_has_no_colours() -> Result<(), Failure> {
 }
 
 #[test]
+fn an_agent_whose_log_cannot_be_written_goes_on() -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let spec = AgentSpec::new("a", folder.path(), groups([("hits", "PNCounter")]))?;
+    // As a log on a full volume, from its first line on.
+    std::os::unix::fs::symlink("/dev/full", spec.log())?;
+    let mut agent = spec.start()?;
+    assert_eq!(super::increment(&agent, super::HITS)?, 200);
+    assert!(agent.operations().send("POST", "/snapshots", None)?.is_success());
+    agent.signal(Signal::TERM)?;
+    let status = agent.wait(super::LIMIT).ok_or("it did not end")?;
+    assert!(status.success(), "{status}");
+    Ok(())
+}
+
+#[test]
 fn json_logs_have_an_object_a_line() -> Result<(), Failure> {
     let log = log_with(&["--log-format", "json"])?;
     let lines: Result<Vec<Value>, _> = log.lines().map(serde_json::from_str).collect();

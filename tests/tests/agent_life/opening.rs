@@ -36,6 +36,7 @@ fn while_opening(
     let args = Args::read(words).map_err(|error| error.to_string())?;
     let source = ConfigSource { source: args.source, overrides: args.overrides };
     let configuration = config::load(&source)?;
+    let served = configuration.clone();
     let (open, opened) = sync_channel(0);
     let stop = CancellationToken::new();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -54,11 +55,13 @@ fn while_opening(
         });
         let tested = test(ports, &open);
         stop.cancel();
+        // The store is opened all the same, and has to be closed.
+        drop(open);
         let ended = agent.join().map_err(|_| "the agent panicked")?;
         tested.and(ended.map_err(Failure::from))
     });
-    drop(open);
     runtime.shutdown_background();
+    cli::open_rocksdb(&served).map_err(|error| format!("it is still open: {error}"))?;
     ended
 }
 

@@ -19,6 +19,9 @@ const FORMAT_WORD: &str = "coppice-store";
 /// new log.
 const REOPENING_BYTES: u64 = 1 << 20;
 
+/// The file by whose writing the room on the volume is found out.
+const SPACE_CHECK: &str = "space-check";
+
 /// Follows the version for as long as the database was not made: without it, a
 /// directory whose database is gone is not taken for a new one.
 const NOT_MADE: &str = "new";
@@ -41,6 +44,8 @@ impl DataDirectory {
         make(path).map_err(io_error("create the data directory"))?;
         let lock = lock(path)?;
         let mut directory = Self { path: path.to_owned(), is_new: false, _lock: lock };
+        // Left by a check that was cut short; it may be what fills the volume.
+        let _ = fs::remove_file(directory.path.join(SPACE_CHECK));
         directory.is_new = directory.check_format()?;
         if !directory.is_new {
             directory.check_database_was_not_removed()?;
@@ -74,7 +79,7 @@ impl DataDirectory {
     /// Finds out whether the database could be opened now, by writing as much
     /// as that may write: its write-ahead log again as tables, and a little.
     pub(crate) fn check_room_to_reopen(&self) -> Result<(), StoreError> {
-        let path = self.path.join("space-check");
+        let path = self.path.join(SPACE_CHECK);
         let written = write_zeros(&path, log_bytes(&self.database()) + REOPENING_BYTES);
         let removed = fs::remove_file(&path);
         written.and(removed).map_err(io_error("check for space"))
