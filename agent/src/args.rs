@@ -220,6 +220,77 @@ impl Overrides {
         });
         put(&mut config.log.format, format.as_ref());
     }
+
+    /// The fields that differ between two versions of the file and that a flag or
+    /// variable gives anyhow, each with what gives it.
+    pub(crate) fn hidden(
+        &self,
+        before: &AgentConfig,
+        now: &AgentConfig,
+    ) -> Vec<(&'static str, &'static str)> {
+        let peers = |config: &AgentConfig| config.discovery.static_peers.peers.clone();
+        let (one, other) = (&before.listen, &now.listen);
+        let fields = [
+            (
+                "replica.name",
+                "--replica-name (COPPICE_REPLICA_NAME)",
+                self.replica_name.is_some() && before.replica.name != now.replica.name,
+            ),
+            (
+                "dataDir",
+                "--data-dir (COPPICE_DATA_DIR)",
+                self.data_dir.is_some() && before.data_dir != now.data_dir,
+            ),
+            (
+                "listen.app",
+                "--listen-app (COPPICE_LISTEN_APP)",
+                self.listen_app.is_some() && one.app != other.app,
+            ),
+            (
+                "listen.peers",
+                "--listen-peers (COPPICE_LISTEN_PEERS)",
+                self.listen_peers.is_some() && one.peers != other.peers,
+            ),
+            (
+                "listen.operations",
+                "--listen-operations (COPPICE_LISTEN_OPERATIONS)",
+                self.listen_operations.is_some() && one.operations != other.operations,
+            ),
+            (
+                "appUrl",
+                "--app-url (COPPICE_URL)",
+                self.app_url.is_some() && before.app_url != now.app_url,
+            ),
+            (
+                "discovery.static.peers",
+                "--peer (COPPICE_PEERS)",
+                self.peers.is_some() && peers(before) != peers(now),
+            ),
+            (
+                "insecurePeers",
+                "--insecure-peers (COPPICE_INSECURE_PEERS)",
+                self.insecure_peers && before.insecure_peers != now.insecure_peers,
+            ),
+            (
+                "log.level",
+                "--log-level (COPPICE_LOG_LEVEL)",
+                self.log_level.is_some() && before.log.level != now.log.level,
+            ),
+            (
+                "log.format",
+                "--log-format (COPPICE_LOG_FORMAT)",
+                self.log_format.is_some() && before.log.format != now.log.format,
+            ),
+        ];
+        let hidden =
+            |(field, given_by, is_hidden): (_, _, bool)| is_hidden.then_some((field, given_by));
+        fields.into_iter().filter_map(hidden).collect()
+    }
+}
+
+/// What the variable of a flag without a value may hold.
+fn parse_switch(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "set COPPICE_INSECURE_PEERS to true or to false".to_owned())
 }
 
 /// A group with default settings from `NAME=TYPE`.

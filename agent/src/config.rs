@@ -38,6 +38,13 @@ pub enum ConfigError {
         /// Its size.
         bytes: usize,
     },
+    /// An edit would end the serving of all groups: more likely a file that is
+    /// empty, or lost its end, than what anyone wants.
+    #[error(
+        "groups: the file lists no group, and a running agent does not drop all: leave one, or \
+         stop the agent to serve none"
+    )]
+    NoGroupLeft,
     /// Fields that cannot be used, by shape or by value; one without a path is the
     /// text as a whole.
     #[error("{}", listed(.0))]
@@ -92,6 +99,11 @@ pub fn resolve(text: &[u8], overrides: &Overrides) -> Result<AgentConfig, Config
     }
     let judged = parse::parse(text).judged(|config| complete(config, overrides));
     judged.map_err(ConfigError::Fields)
+}
+
+/// The fields of a file as they stand there, whatever flags say.
+fn written(text: &[u8]) -> Option<AgentConfig> {
+    parse::parse(text).fields()
 }
 
 fn finish(mut config: AgentConfig, overrides: &Overrides) -> Result<AgentConfig, ConfigError> {

@@ -6,11 +6,12 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use coppice_api::{LogFormat, LogLevel};
 use prometheus::{
-    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
-    TextEncoder,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, TextEncoder,
 };
 use tracing::level_filters::LevelFilter;
 
@@ -158,6 +159,15 @@ impl ConnectionMetrics {
 #[derive(Clone, Debug)]
 pub struct ConfigMetrics {
     reloads: IntCounterVec,
+    current: IntGauge,
+    in_force: Arc<Mutex<InForce>>,
+}
+
+/// Of what the file holds, by who judges it.
+#[derive(Debug)]
+struct InForce {
+    file: bool,
+    groups: bool,
 }
 
 impl ConfigMetrics {
@@ -175,7 +185,30 @@ impl ConfigMetrics {
         for result in ["applied", "refused"] {
             reloads.with_label_values(&[result]).reset();
         }
-        Ok(Self { reloads })
+        let current = IntGauge::new(
+            "coppice_config_current",
+            "1: what is in the configuration's file is in force; 0: it is refused, not readable, or waits for a restart.",
+        )?;
+        registry.register(Box::new(current.clone()))?;
+        current.set(1);
+        let in_force = Arc::new(Mutex::new(InForce { file: true, groups: true }));
+        Ok(Self { reloads, current, in_force })
+    }
+
+    /// Whether the file could be read and used, and nothing in it waits for the next start.
+    pub(crate) fn file_is_current(&self, is_current: bool) {
+        self.show(|in_force| in_force.file = is_current);
+    }
+
+    /// Whether all groups are served as the file lists them.
+    pub(crate) fn groups_are_current(&self, are_current: bool) {
+        self.show(|in_force| in_force.groups = are_current);
+    }
+
+    fn show(&self, change: impl FnOnce(&mut InForce)) {
+        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut in_force);
+        self.current.set((in_force.file && in_force.groups).into());
     }
 
     /// An edit took effect.
@@ -206,7 +239,10 @@ mod tests {
         let registry = Registry::new();
         register_build_info(&registry).unwrap();
         let http = HttpMetrics::new(&registry).unwrap();
-        ConfigMetrics::new(&registry).unwrap().refused();
+        let config = ConfigMetrics::new(&registry).unwrap();
+        config.refused();
+        config.groups_are_current(false);
+        config.file_is_current(true);
         ConnectionMetrics::new(&registry).unwrap().over_limit("app");
         http.answered(["/v1/health", "GET", "200"], 0.002);
 
@@ -218,6 +254,7 @@ mod tests {
             "coppice_http_connections_over_limit_total{port=\"app\"} 0",
             "coppice_config_reloads_total{result=\"refused\"} 1",
             "coppice_config_reloads_total{result=\"applied\"} 0",
+            "coppice_config_current 0",
         ] {
             assert!(text.contains(line), "{line} is missing in:\n{text}");
         }

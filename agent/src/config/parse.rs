@@ -64,6 +64,11 @@ pub(super) fn parse(text: &[u8]) -> Parsed {
 // === impl Parsed ===
 
 impl Parsed {
+    /// The fields whose shape is right, as they stand in the text.
+    pub(super) fn fields(self) -> Option<AgentConfig> {
+        self.config
+    }
+
     /// The configuration as `finish` completes it, or all that is wrong: with the
     /// shape of fields, and with the values of those whose shape is right.
     pub(super) fn judged(

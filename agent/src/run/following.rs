@@ -167,6 +167,7 @@ impl<R: Reader> Agent<R> {
             let _ = self.lifecycle.has_started(&self.groups);
             let outcome = self.serve_what_can_be(&config).await;
             let before = std::mem::replace(&mut refused, outcome.err());
+            self.metrics.groups_are_current(refused.is_none());
             match &refused {
                 None => info!("the configuration's changes are in force"),
                 // Said once, and tried again and again.
