@@ -25,7 +25,7 @@ pub use self::metrics::PeerMetrics;
 pub use self::outbound::{Outbound, SendError};
 pub use self::settings::{Limits, Settings, StartError, Timing};
 pub use self::supervisor::Supervisor;
-pub use self::tls::{TlsError, TlsField, TlsFiles, check as check_tls};
+pub use self::tls::{Refusal as TlsRefusal, TlsError, TlsField, TlsFiles, check as check_tls};
 
 mod backoff;
 mod close_reason;

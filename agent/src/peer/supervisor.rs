@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::dial::{Address, Dial};
 use super::mailbox::Mailbox;
@@ -60,12 +60,16 @@ impl Supervisor {
         if files.is_none() && !insecure_peers && !listen.ip().is_loopback() {
             return Err(StartError::Insecure(listen));
         }
+        if files.is_none() && !listen.ip().is_loopback() {
+            warn!(address = %listen, "insecurePeers: whoever reaches this address can read and write all groups");
+        }
         let current: watch::Sender<Option<Arc<TlsConfigs>>> = watch::Sender::new(None);
         let configs = current.subscribe();
         let mut watched = None;
         if let Some(files) = files {
             let raw = tls::read(&files).await?;
             let configs = raw.configs()?;
+            configs.tell_refusal();
             metrics.certificate_expires(configs.not_after);
             current.send_replace(Some(Arc::new(configs)));
             watched = Some(Watched { files, raw, current, metrics: metrics.clone() });

@@ -16,17 +16,20 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, CommonState, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use tracing::error;
 
 use self::chain::ChainVerifier;
 use self::files::Loaded;
 
 pub(super) use self::files::read;
 pub use self::files::{TlsError, TlsField, TlsFiles, check};
+pub use self::own::Refusal;
 pub(super) use self::proof::Proof;
 pub(super) use self::reload::{Watched, watch_files};
 
 mod chain;
 mod files;
+mod own;
 mod proof;
 mod reload;
 
@@ -40,6 +43,9 @@ pub(super) struct TlsConfigs {
     server: Arc<ServerConfig>,
     /// When our own certificate expires, in Unix seconds.
     pub(super) not_after: i64,
+    /// Why peers would refuse our own certificate now, if they would. No reason not to
+    /// serve the app: the files are followed, and time goes on.
+    pub(super) refusal: Option<Refusal>,
 }
 
 /// Shakes hands with a peer that was dialled.
@@ -89,26 +95,37 @@ impl TlsConfigs {
             .and_then(Proof::read)
             .and_then(|proof| proof.not_after)
             .ok_or(TlsError::NoCertificate(TlsField::Certificate))?;
+        chain.first().map_or(Ok(()), own::check_version)?;
+        let dialler = ChainVerifier::new(&roots, &provider);
+        let listener = client_verifier(roots, Arc::clone(&provider))?;
+        let refusal = own::refusal(&chain, dialler.as_ref(), listener.as_ref());
         let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&TLS13])
             .map_err(TlsError::Unusable)?
             .dangerous()
-            .with_custom_certificate_verifier(ChainVerifier::new(&roots, &provider))
+            .with_custom_certificate_verifier(dialler)
             .with_client_auth_cert(chain.clone(), key.clone_key())
-            .map_err(TlsError::Unusable)?;
+            .map_err(own::unusable)?;
         client.alpn_protocols = vec![ALPN.to_vec()];
         client.enable_sni = false;
         client.resumption = Resumption::disabled();
 
-        let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        let mut server = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])
             .map_err(TlsError::Unusable)?
-            .with_client_cert_verifier(client_verifier(roots, provider)?)
+            .with_client_cert_verifier(listener)
             .with_single_cert(chain, key)
-            .map_err(TlsError::Unusable)?;
+            .map_err(own::unusable)?;
         server.alpn_protocols = vec![ALPN.to_vec()];
         server.send_tls13_tickets = 0;
-        Ok(Self { client: Arc::new(client), server: Arc::new(server), not_after })
+        Ok(Self { client: Arc::new(client), server: Arc::new(server), not_after, refusal })
+    }
+
+    /// Says in the log that peers would refuse our own certificate, if they would.
+    pub(super) fn tell_refusal(&self) {
+        if let Some(refusal) = &self.refusal {
+            error!("{}: {refusal}", TlsField::Certificate);
+        }
     }
 }
 

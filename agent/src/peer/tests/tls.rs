@@ -4,7 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -15,7 +18,7 @@ use tokio::net::TcpStream;
 use uuid::Uuid;
 
 use super::node::{Node, eventually, settings, with_tls};
-use crate::peer::{CloseReason, LinkUp, PeerIdentity, StartError, Supervisor};
+use crate::peer::{CloseReason, LinkUp, PeerIdentity, StartError, Supervisor, check_tls};
 
 const GROUP: &str = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
 
@@ -225,4 +228,74 @@ async fn files_that_can_not_be_used_are_named_at_start() {
     assert!(message(start(&files).await).contains("tls.key"));
     std::fs::remove_file(files.path().join("ca.pem")).unwrap();
     assert!(message(start(&files).await).contains("tls.ca"));
+}
+
+/// What the check of an agent's files says of its own certificate.
+async fn said_of(own: impl FnOnce(&mut CertificateParams), issuer: &Authority, ca: &str) -> String {
+    let files = tempfile::tempdir().unwrap();
+    let mut params = CertificateParams::new(vec!["agent".to_owned()]).unwrap();
+    own(&mut params);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, &issuer.issuer).unwrap();
+    std::fs::write(files.path().join("key.pem"), key.serialize_pem()).unwrap();
+    std::fs::write(files.path().join("cert.pem"), certificate.pem()).unwrap();
+    std::fs::write(files.path().join("ca.pem"), ca).unwrap();
+    let files = with_tls(files.path()).tls.unwrap();
+    // The folder is read before it goes.
+    let wrong = check_tls(&files).await.err().unwrap_or_default();
+    wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn a_check_says_of_our_own_certificate_what_peers_would() {
+    use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
+    let (ca, other) = (Authority::new(), Authority::new());
+    let now = OffsetDateTime::now_utc();
+    let hour = time::Duration::HOUR;
+    let usages = |usages: &'static [ExtendedKeyUsagePurpose]| {
+        move |own: &mut CertificateParams| own.extended_key_usages = usages.to_vec()
+    };
+
+    assert_eq!(said_of(|_| {}, &ca, &ca.pem).await, "");
+    assert_eq!(said_of(usages(&[ClientAuth, ServerAuth]), &ca, &ca.pem).await, "");
+    for (said, expected) in [
+        (said_of(|_| {}, &other, &ca.pem).await, "does not come from the CA in tls.ca"),
+        (said_of(|own| own.not_after = now - hour, &ca, &ca.pem).await, "has expired"),
+        (said_of(|own| own.not_before = now + hour, &ca, &ca.pem).await, "is not valid yet"),
+        (said_of(usages(&[ClientAuth]), &ca, &ca.pem).await, "lacks serverAuth"),
+        (said_of(usages(&[ServerAuth]), &ca, &ca.pem).await, "lacks clientAuth"),
+        (
+            said_of(|own| own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained), &ca, &ca.pem)
+                .await,
+            "is a CA's certificate",
+        ),
+    ] {
+        assert!(said.starts_with("tls.certificate: "), "{expected}: {said}");
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_check_names_every_file_that_is_wrong_and_a_key_of_another() {
+    let ca = Authority::new();
+    let files = tempfile::tempdir().unwrap();
+    let said = async || {
+        let wrong = check_tls(&with_tls(files.path()).tls.unwrap()).await.unwrap_err();
+        wrong.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    ca.write(files.path(), &Wanted::default());
+    let key = KeyPair::generate().unwrap().serialize_pem();
+    std::fs::write(files.path().join("key.pem"), key).unwrap();
+    let of_key = said().await.concat();
+    assert!(of_key.starts_with("tls.key: not the key of the certificate in tls.cert"), "{of_key}");
+
+    std::fs::remove_file(files.path().join("ca.pem")).unwrap();
+    std::fs::write(files.path().join("cert.pem"), "nothing").unwrap();
+    std::fs::write(files.path().join("key.pem"), "nothing").unwrap();
+    let all = said().await;
+    let begin = ["tls.ca: cannot read", "tls.certificate: no readable", "tls.key: no readable"];
+    assert_eq!(all.len(), begin.len(), "{all:?}");
+    for (said, begin) in all.iter().zip(begin) {
+        assert!(said.starts_with(begin), "{said}");
+    }
 }

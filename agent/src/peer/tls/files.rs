@@ -8,7 +8,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::TlsConfigs;
+use super::{Refusal, TlsConfigs};
 
 /// No legal file is longer.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -55,9 +55,26 @@ pub enum TlsError {
     /// There is no private key in the file.
     #[error("{}: no readable private key in the file; it must be PEM, unencrypted", TlsField::Key)]
     NoKey,
-    /// Key and certificate do not fit together, or their kind is not supported.
+    /// The key is another certificate's.
+    #[error(
+        "{}: not the key of the certificate in {}; give the two files that were made together",
+        TlsField::Key,
+        TlsField::Certificate
+    )]
+    KeyMismatch,
+    /// The certificate is of version 1, which has no extensions.
+    #[error(
+        "{}: an X.509 certificate of version 1, and it must be of version 3; issue it with \
+         extensions (README, \"TLS between peers\", has the commands)",
+        TlsField::Certificate
+    )]
+    OldVersion,
+    /// Their kind is not supported.
     #[error("tls.certificate and tls.key cannot be used together: {0}")]
     Unusable(#[source] rustls::Error),
+    /// This agent can use its certificate, but its peers would refuse it.
+    #[error("tls.certificate: {0}")]
+    PeersRefuse(#[from] Refusal),
 }
 
 /// The files' bytes, to see whether they changed.
@@ -89,24 +106,28 @@ pub(in crate::peer) async fn read(files: &TlsFiles) -> Result<Raw, TlsError> {
     })
 }
 
-/// Looks whether an agent could use the files now.
+/// Looks whether an agent could use the files now, and peers with these files would
+/// let it in.
 ///
 /// # Errors
 ///
-/// Each file that cannot be read; if all can, what is wrong with what they hold.
+/// Each file that cannot be read or holds nothing of its kind; if all do, what is
+/// wrong with them together.
 pub async fn check(files: &TlsFiles) -> Result<(), Vec<TlsError>> {
     let TlsFiles { ca, certificate, key } = files;
-    let (mut read, mut wrong) = (Vec::new(), Vec::new());
-    for (field, path) in
-        [(TlsField::Ca, ca), (TlsField::Certificate, certificate), (TlsField::Key, key)]
-    {
-        match read_one(field, path).await {
-            Ok(bytes) => read.push(bytes),
-            Err(error) => wrong.push(error),
+    let ca = read_one(TlsField::Ca, ca).await.and_then(|pem| roots(&pem));
+    let chain = read_one(TlsField::Certificate, certificate).await;
+    let chain = chain.and_then(|pem| certificates(TlsField::Certificate, &pem));
+    let key = read_one(TlsField::Key, key).await.and_then(|pem| private_key(&pem));
+    let configs = match (ca, chain, key) {
+        (Ok(roots), Ok(chain), Ok(key)) => TlsConfigs::new(Loaded { roots, chain, key }),
+        (ca, chain, key) => {
+            let wrong = [ca.err(), chain.err(), key.err()];
+            return Err(wrong.into_iter().flatten().collect());
         }
-    }
-    let Ok([ca, certificate, key]) = <[Vec<u8>; 3]>::try_from(read) else { return Err(wrong) };
-    Raw { ca, certificate, key }.configs().map(drop).map_err(|error| vec![error])
+    };
+    let refusal = configs.map_err(|error| vec![error])?.refusal;
+    refusal.map_or(Ok(()), |refusal| Err(vec![refusal.into()]))
 }
 
 async fn read_one(field: TlsField, path: &Path) -> Result<Vec<u8>, TlsError> {
@@ -127,14 +148,23 @@ impl Raw {
     ///
     /// What is wrong with which file; all but [`TlsError::Read`].
     pub(in crate::peer) fn configs(&self) -> Result<TlsConfigs, TlsError> {
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(TlsField::Ca, &self.ca)? {
-            roots.add(certificate).map_err(|_| TlsError::NoCertificate(TlsField::Ca))?;
-        }
+        let roots = roots(&self.ca)?;
         let chain = certificates(TlsField::Certificate, &self.certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| TlsError::NoKey)?;
+        let key = private_key(&self.key)?;
         TlsConfigs::new(Loaded { roots, chain, key })
     }
+}
+
+fn roots(pem: &[u8]) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(TlsField::Ca, pem)? {
+        roots.add(certificate).map_err(|_| TlsError::NoCertificate(TlsField::Ca))?;
+    }
+    Ok(roots)
+}
+
+fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|_| TlsError::NoKey)
 }
 
 fn certificates(field: TlsField, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {

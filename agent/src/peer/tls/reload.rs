@@ -62,6 +62,7 @@ impl Watched {
         }
         let configs = raw.configs()?;
         info!(not_after = configs.not_after, "TLS files reloaded");
+        configs.tell_refusal();
         self.metrics.certificate_expires(configs.not_after);
         self.current.send_replace(Some(Arc::new(configs)));
         self.raw = raw;
