@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Args as ClapArgs, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use coppice_api::{AgentConfig, AppUrl, Group, LogFormat, LogLevel, PeerAddress};
 
 /// The exit code of a wrong command line.
@@ -75,7 +77,7 @@ pub struct Overrides {
     )]
     pub peers: Option<Vec<PeerAddress>>,
     /// Allow peers beyond loopback without TLS.
-    #[arg(long, global = true, env = "COPPICE_INSECURE_PEERS")]
+    #[arg(long, global = true, env = "COPPICE_INSECURE_PEERS", value_parser = parse_switch)]
     pub insecure_peers: bool,
     /// The least severe level that is logged [default: info].
     #[arg(long, global = true, value_name = "LEVEL", env = "COPPICE_LOG_LEVEL",
@@ -98,7 +100,8 @@ pub enum LogFormatName {
 /// What to do instead of serving.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Check a configuration file and say all that is wrong with it.
+    /// Check a configuration file and say all that is wrong with it, with the flags and
+    /// variables that an agent would be started with.
     CheckConfig {
         /// The file.
         file: PathBuf,
@@ -161,12 +164,19 @@ impl Args {
     pub fn read(
         command_line: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, NothingToRun> {
-        let args = Self::try_parse_from(command_line)?;
+        let matches = Self::command().try_get_matches_from(command_line)?;
+        let args = Self::from_arg_matches(&matches)?;
+        let has_config = matches.value_source("config") == Some(ValueSource::CommandLine);
+        let checks = matches!(args.command, Some(Command::CheckConfig { .. }));
+        if checks && (has_config || !args.source.group.is_empty()) {
+            let message = "check-config FILE checks that file: leave --config and --group out";
+            return Err(Self::command().error(ErrorKind::ArgumentConflict, message).into());
+        }
         let serves = args.command.is_none();
         if serves && args.source.config.is_none() && args.source.group.is_empty() {
             let message = "give --config FILE, or, for a first try, --group NAME=TYPE \
                            (such as --group page-views=PNCounter)";
-            let kind = clap::error::ErrorKind::MissingRequiredArgument;
+            let kind = ErrorKind::MissingRequiredArgument;
             return Err(Self::command().error(kind, message).into());
         }
         Ok(args)
@@ -311,6 +321,17 @@ mod tests {
     }
 
     #[test]
+    fn a_flag_given_as_a_variable_says_what_it_takes() {
+        assert_eq!((parse_switch("true"), parse_switch("false")), (Ok(true), Ok(false)));
+        for text in ["1", "yes", ""] {
+            let error = parse_switch(text).unwrap_err();
+            assert!(error.contains("COPPICE_INSECURE_PEERS to true or to false"), "{error}");
+        }
+        assert!(read("--group a=GSet --insecure-peers").unwrap().overrides.insecure_peers);
+        assert!(!read("--group a=GSet").unwrap().overrides.insecure_peers);
+    }
+
+    #[test]
     fn clap_finds_no_contradiction_in_the_definitions() {
         Args::command().debug_assert();
     }
@@ -353,8 +374,9 @@ mod tests {
         assert_eq!(args.command, Some(Command::Snapshot { action }));
         assert_eq!(args.source.config, Some("c.yaml".into()));
 
-        let checked = read("check-config a.yaml").unwrap().command;
-        assert_eq!(checked, Some(Command::CheckConfig { file: "a.yaml".into() }));
+        let checked = read("check-config a.yaml --listen-app 127.0.0.1:1").unwrap();
+        assert_eq!(checked.command, Some(Command::CheckConfig { file: "a.yaml".into() }));
+        assert_eq!(checked.overrides.listen_app.map(|address| address.port()), Some(1));
     }
 
     #[test]
@@ -369,6 +391,9 @@ mod tests {
             ("--group a=GSet --app-url nowhere", "write http://host:port"),
             ("--group a=GSet --log-level loud", "possible values: error, warn, info"),
             ("--group a=GSet --no-such-flag", "unexpected argument"),
+            ("check-config a.yaml --config b.yaml", "leave --config and --group out"),
+            ("--config b.yaml check-config a.yaml", "leave --config and --group out"),
+            ("--group a=GSet check-config a.yaml", "leave --config and --group out"),
             ("snapshot burn", "unrecognized subcommand"),
         ] {
             let error = read(words).unwrap_err();

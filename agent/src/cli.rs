@@ -9,7 +9,7 @@ use std::time::Duration;
 use coppice_api::AgentConfig;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, Overrides};
 use crate::config::{self, ConfigSource};
 use crate::peer::check_tls;
 use crate::run::Opened;
@@ -37,7 +37,7 @@ pub fn main(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
             let snapshots: Arc<dyn SnapshotSource> = Arc::new(RocksSnapshots::of(&store));
             Ok(Opened { store, snapshots: Some(snapshots) })
         }),
-        Some(Command::CheckConfig { file }) => check_config(file),
+        Some(Command::CheckConfig { file }) => check_config(file, &args.overrides),
         Some(Command::Snapshot { action }) => match snapshot_command::run(action, &args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(&format!("snapshot: {}", snapshot_command::in_full(&error))),
@@ -96,9 +96,9 @@ pub fn open_rocksdb(config: &AgentConfig) -> Result<RocksStore, StoreError> {
     RocksStore::open(&config.data_dir, &RocksSettings::default())
 }
 
-fn check_config(file: &std::path::Path) -> ExitCode {
+fn check_config(file: &std::path::Path, overrides: &Overrides) -> ExitCode {
     let source = crate::args::Source { config: Some(file.to_owned()), group: Vec::new() };
-    match config::load(&ConfigSource { source, ..ConfigSource::default() }) {
+    match config::load(&ConfigSource { source, overrides: overrides.clone() }) {
         Ok(config) => {
             if let Some(wrong) = wrong_tls(&config) {
                 return complain(&format!("{}: {wrong}", file.display()));
