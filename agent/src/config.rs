@@ -251,10 +251,28 @@ groups: [{name: page-views, crdt: {type: PNCounter}}]
                 "log.level: unknown value `loud`, expected one of `error`",
             ),
             ("dataDir: \"a".into(), "unexpected end of stream"),
-            ("dataDir: a\ndataDir: b".into(), "duplicate field `dataDir`"),
             ("just text".into(), "expected fields (name: value), and this is \"just text\""),
         ] {
             let error = refused(&text);
+            assert!(error.contains(expected), "{text}\n  expected {expected}\n  found    {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_twice_in_the_text_or_not_seen_in_it_is_told_by_line() {
+        for (text, expected) in [
+            (
+                "dataDir: a\nlog: {}\ndataDir : b",
+                "`dataDir` is there more than once, on lines 1 and 3",
+            ),
+            ("replica: {}\ndiscovery:\n  static: {}\n  static: {}", "duplicate field `static`"),
+            ("groups:\n\t- name: a", "line 2 is indented with a tab, and YAML allows spaces"),
+            (
+                "groups:\n  - name: a\n\t  crdt: {type: GSet}",
+                "line 3 is indented with a tab, and YAML allows spaces",
+            ),
+        ] {
+            let error = refused(text);
             assert!(error.contains(expected), "{text}\n  expected {expected}\n  found    {error}");
         }
     }

@@ -37,7 +37,13 @@ pub(super) fn parse(text: &[u8]) -> Parsed {
     let first = match whole {
         Ok(config) => return Parsed { config: Some(config), ..parsed },
         // Only this one knows its line and column.
-        Err(error) => shape(error),
+        Err(error) => {
+            let mistake = shape(error);
+            FieldProblem {
+                message: wording::in_text(mistake.message, &mistake.path, text),
+                ..mistake
+            }
+        }
     };
     let Ok(mut left) = serde_yaml::from_slice::<Value>(text) else {
         parsed.shapes.push(first);

@@ -26,6 +26,34 @@ pub(super) fn plain(message: &str) -> String {
     format!("expected {}, and this is {}{place}", wanted(expected), shown(found))
 }
 
+/// The message about the field at `path`, with what only the file's text tells: where
+/// a field stands twice, and a tab that nobody sees.
+pub(super) fn in_text(message: String, path: &str, text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let twice = message.strip_prefix("duplicate field `").and_then(|rest| rest.split_once('`'));
+    if let (Some((field, _)), true) = (twice, path.is_empty()) {
+        let is_field = |line: &str| {
+            line.strip_prefix(field).is_some_and(|rest| rest.trim_start().starts_with(':'))
+        };
+        let lines = text.lines().zip(1..).filter(|(line, _)| is_field(line));
+        let lines: Vec<_> = lines.map(|(_, number): (_, usize)| number.to_string()).collect();
+        if lines.len() > 1 {
+            return format!("`{field}` is there more than once, on lines {}", lines.join(" and "));
+        }
+    }
+    let is_tab = |line: &str| line[..line.len() - line.trim_start().len()].contains('\t');
+    let place = message
+        .rsplit_once(" at line ")
+        .and_then(|(_, place)| place.split(' ').next()?.parse().ok());
+    let tab = text.lines().zip(1usize..).find(|(line, _)| is_tab(line)).map(|(_, number)| number);
+    match (place, tab) {
+        (Some(place), Some(tab)) if tab.abs_diff(place) <= 1 => {
+            format!("{message}; line {tab} is indented with a tab, and YAML allows spaces only")
+        }
+        _ => message,
+    }
+}
+
 fn wanted(expected: &str) -> &str {
     match expected {
         "a sequence" => "a list",
