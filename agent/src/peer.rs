@@ -31,6 +31,7 @@ mod backoff;
 mod close_reason;
 mod connection;
 mod dial;
+mod faults;
 mod frame_reader;
 mod identity;
 mod link;

@@ -82,14 +82,25 @@ impl CloseReason {
     }
 }
 
-/// What a person can mend after a link closed for the reason of this label.
+/// What a person can mend after the peer closed a link with this label.
+pub(super) fn mend_said(label: &str) -> Option<&'static str> {
+    match label {
+        "unauthorised" => Some(
+            "this agent's certificate is for other groups: issue it with the URI name \
+             urn:coppice:<cluster>:<id of this group>, or with none that begins with urn:coppice:",
+        ),
+        label => mend(label),
+    }
+}
+
+/// What a person can mend after a link was closed here for the reason of this label.
 pub(super) fn mend(label: &str) -> Option<&'static str> {
     match label {
         "group-mismatch" | "type-mismatch" => {
             Some("a peer has another group under this name: give both the same type and id")
         }
         "unauthorised" => Some(
-            "the certificate of one side is for other groups: issue it with the URI name \
+            "the peer's certificate is for other groups: issue it with the URI name \
              urn:coppice:<cluster>:<id of this group>, or with none that begins with urn:coppice:",
         ),
         "protocol" => Some(
@@ -123,9 +134,13 @@ mod tests {
             CloseReason::UnsupportedVersion,
         ] {
             assert!(mend(reason.label()).is_some(), "{reason}");
+            assert!(mend_said(reason.label()).is_some(), "{reason}");
         }
         for reason in [CloseReason::PeerClosed, CloseReason::Io, CloseReason::SelfLink] {
             assert!(mend(reason.label()).is_none(), "{reason}");
         }
+        let sides = [mend("unauthorised"), mend_said("unauthorised")].map(Option::unwrap);
+        assert!(sides[0].contains("the peer's certificate"), "closed here: {}", sides[0]);
+        assert!(sides[1].contains("this agent's certificate"), "by the peer: {}", sides[1]);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper::client::conn::http2::{self, SendRequest};
@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use super::outbound_body::OutboundBody;
 use super::shared::{OnTracker, Shared};
 use super::tls::{self, Proof};
-use super::{CloseReason, PeerIdentity};
+use super::{CloseReason, PeerIdentity, close_reason};
 use crate::discovery::PeerAddress;
 
 /// How much of one stream a peer may send before this side has read it: what a
@@ -54,6 +54,8 @@ pub(super) struct Peer {
 pub(super) struct Connection {
     pub(super) sender: SendRequest<OutboundBody>,
     pub(super) peer: Arc<Peer>,
+    /// What it ended with, before its verdict.
+    pub(super) error: Arc<OnceLock<String>>,
 }
 
 impl Connection {
@@ -110,13 +112,23 @@ pub(super) async fn connect(
 
     let (ended, verdict) = watch::channel(None);
     let task_shared = Arc::clone(shared);
+    let error = Arc::new(OnceLock::new());
+    let ended_with = Arc::clone(&error);
     let expires = proof.not_after;
     shared.tracker.spawn(async move {
+        let connection = async {
+            let result = connection.await;
+            if let Err(error) = &result {
+                // Nobody else sets it.
+                let _ = ended_with.set(root_of(error).to_string());
+            }
+            result
+        };
         let reason = drive(connection, expires, &task_shared).await;
         ended.send_replace(Some(reason));
     });
     let peer = Peer { remote: address.to_string(), identity: proof.identity, verdict };
-    Ok(Connection { sender, peer: Arc::new(peer) })
+    Ok(Connection { sender, peer: Arc::new(peer), error })
 }
 
 /// Moves a connection's bytes until it ends, the peer's certificate expires, or
@@ -172,6 +184,15 @@ pub(super) fn reason_of(error: &hyper::Error) -> CloseReason {
     CloseReason::Protocol
 }
 
+/// What an error was at first.
+pub(super) fn root_of<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut root = error;
+    while let Some(source) = root.source() {
+        root = source;
+    }
+    root
+}
+
 async fn connect_tcp(address: &PeerAddress) -> io::Result<TcpStream> {
     let mut hosts: Vec<_> = lookup_host((address.host(), address.port())).await?.collect();
     // One that does not answer uses up the timeout: start with another next time.
@@ -198,6 +219,26 @@ fn builder(shared: &Shared) -> http2::Builder<OnTracker> {
 // === impl ConnectError ===
 
 impl ConnectError {
+    /// What is told apart in the log: not each host of a name, nor each wording.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Connect(error) if error.kind() == io::ErrorKind::ConnectionRefused => "refused",
+            Self::Connect(_) => "connect",
+            Self::Timeout => "timeout",
+            Self::Tls(error) => tls::mend(error),
+            Self::Http(_) => "http",
+        }
+    }
+
+    /// What a person can mend.
+    pub(super) fn mend(&self) -> Option<&'static str> {
+        match self {
+            Self::Tls(error) => Some(tls::mend(error)),
+            Self::Http(error) => close_reason::mend(reason_of(error).label()),
+            Self::Connect(_) | Self::Timeout => None,
+        }
+    }
+
     /// The reason to count, for what went wrong once TCP was connected.
     pub(super) fn counted_reason(&self) -> Option<CloseReason> {
         match self {

@@ -2,7 +2,7 @@
 //! the group's stream on the address's shared connection, runs the link, and
 //! decides from how it ended when to try again.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -14,12 +14,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::backoff::Backoff;
-use super::connection::{Connection, connect, reason_of};
+use super::connection::{ConnectError, Connection, connect, reason_of, root_of};
+use super::faults::Fault;
 use super::link::{Ended, Link, Opening};
 use super::server::GROUP_PATH;
 use super::settings::Timing;
 use super::shared::Shared;
-use super::{CloseReason, GroupName, LinkId, close_reason};
+use super::{CloseReason, GroupName, LinkId, close_reason, tls};
 use crate::discovery::PeerAddress;
 
 /// The longest wait before a duplicate is tried again although the link that
@@ -31,16 +32,14 @@ pub(super) struct Address {
     name: PeerAddress,
     /// Cancelled when the address turns out to be this agent's own.
     own: CancellationToken,
-    /// How often in a row what answers here was no peer.
-    refusals: AtomicU64,
+    /// Whether it was said that nobody is reached here.
+    is_missed: AtomicBool,
     connecting: Mutex<Connecting>,
 }
 
 struct Connecting {
     live: Weak<Connection>,
     backoff: Backoff,
-    /// Whether it was said that nobody is reached here.
-    is_missed: bool,
     retry_at: Instant,
 }
 
@@ -80,11 +79,10 @@ impl Address {
         let connecting = Connecting {
             live: Weak::new(),
             backoff: Backoff::new(shared.timing.first_retry, shared.timing.last_retry),
-            is_missed: false,
             retry_at: Instant::now(),
         };
-        let (own, refusals) = (CancellationToken::new(), AtomicU64::new(0));
-        Self { name, own, refusals, connecting: Mutex::new(connecting) }
+        let (own, is_missed) = (CancellationToken::new(), AtomicBool::new(false));
+        Self { name, own, is_missed, connecting: Mutex::new(connecting) }
     }
 
     /// Whether the address is this agent's own: it is not dialled again.
@@ -109,25 +107,43 @@ impl Address {
                 let connection = Arc::new(connection);
                 connecting.live = Arc::downgrade(&connection);
                 connecting.backoff.reset();
-                if std::mem::take(&mut connecting.is_missed) {
-                    info!(address = %self.name, "peer reached");
-                }
                 Ok(connection)
             }
             Err(error) => {
-                let cause = &error as &dyn std::error::Error;
-                if std::mem::replace(&mut connecting.is_missed, true) {
-                    debug!(address = %self.name, error = cause, "peer not reached");
-                } else {
-                    warn!(address = %self.name, error = cause,
-                        "peer not reached: trying again until it answers");
-                }
+                self.tell_missed(&error, shared);
                 if let Some(reason) = error.counted_reason() {
                     shared.metrics.link_closed(reason);
                 }
                 connecting.retry_at = Instant::now() + connecting.backoff.next();
                 Err(connecting.retry_at)
             }
+        }
+    }
+}
+
+impl Address {
+    /// Says that nobody is reached, when that or its cause is new.
+    fn tell_missed(&self, error: &ConnectError, shared: &Shared) {
+        self.is_missed.store(true, Ordering::Relaxed);
+        let (place, mend) = (self.name.to_string(), error.mend());
+        let fault = Fault::new(&place, None, error.kind());
+        // A peer that is switched off is nothing to be reminded of.
+        let news = shared.faults.note(Fault { repeats: mend.is_some(), ..fault });
+        let cause = error as &dyn std::error::Error;
+        let mend = mend.unwrap_or("nobody answers there now");
+        if let Some(times) = news {
+            warn!(address = %self.name, error = cause, times,
+                "peer not reached: {mend}; trying again until it answers");
+        } else {
+            debug!(address = %self.name, error = cause, "peer not reached");
+        }
+    }
+
+    /// An agent answered here.
+    fn reached(&self, shared: &Shared) {
+        shared.faults.all_over(&self.name.to_string(), None);
+        if self.is_missed.swap(false, Ordering::Relaxed) {
+            info!(address = %self.name, "peer reached");
         }
     }
 }
@@ -192,9 +208,13 @@ impl Dial {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri();
         let answer = connection.sender.clone().send_request(request);
+        let mut error = None;
         let refused = match timeout(self.shared.timing.connect, answer).await {
             Ok(Ok(response)) if response.status() == StatusCode::OK => {
-                self.address.refusals.store(0, Ordering::Relaxed);
+                self.address.reached(&self.shared);
+                let place = self.address.name.to_string();
+                let unknown = CloseReason::UnknownGroup.label();
+                self.shared.faults.over(&place, Some(&self.group), unknown);
                 return Ok((link, response.into_body(), connection));
             }
             // An agent's port for peers says no more; the app's port and others explain.
@@ -205,19 +225,58 @@ impl Dial {
                 CloseReason::UnknownGroup
             }
             Ok(Ok(_)) => CloseReason::Protocol,
-            Ok(Err(error)) => link.verdict(reason_of(&error)).await,
+            Ok(Err(failed)) => {
+                let reason = link.verdict(reason_of(&failed)).await;
+                // The connection's own error says more than that of a request on it.
+                let said = connection.error.get().cloned();
+                error = Some(said.unwrap_or_else(|| root_of(&failed).to_string()));
+                reason
+            }
             Err(_elapsed) => CloseReason::Timeout,
         };
         self.shared.metrics.link_closed(refused);
-        let (address, group, reason) = (&self.address.name, &self.group, refused.label());
-        match close_reason::mend(reason) {
-            // The first may be a peer that stops.
-            Some(mend) if self.address.refusals.fetch_add(1, Ordering::Relaxed) == 1 => {
-                warn!(%address, %group, reason, "{mend}");
-            }
-            _ => debug!(%address, %group, reason, "link to a peer refused"),
-        }
+        self.tell_refused(refused, error.as_deref());
         Err(Next::Backoff)
+    }
+
+    /// Says that a connection was had and no link, when that is news.
+    fn tell_refused(&self, reason: CloseReason, error: Option<&str>) {
+        let Self { address, group, shared, .. } = self;
+        let (place, label) = (address.name.to_string(), reason.label());
+        // What answers with another group, or in another protocol, is of this address.
+        let (of, repeats, mend) = match reason {
+            CloseReason::UnknownGroup => (
+                Some(group),
+                false,
+                "no peer at this address serves the group: if it should, give it the same name \
+                 on both sides",
+            ),
+            CloseReason::Tls => (None, true, tls::REFUSED_BY_PEER),
+            CloseReason::Io | CloseReason::Timeout => {
+                (None, true, "the peer breaks off before it answers: its log says why")
+            }
+            reason => match close_reason::mend(reason.label()) {
+                Some(mend) => (None, true, mend),
+                None => {
+                    return debug!(%place, %group, reason = label, "link to a peer refused");
+                }
+            },
+        };
+        if reason == CloseReason::UnknownGroup {
+            address.reached(shared);
+        } else {
+            address.is_missed.store(true, Ordering::Relaxed);
+        }
+        let kind = if of.is_some() { label } else { mend };
+        // The first may be a peer that stops; who has an alert knows.
+        let from = if reason == CloseReason::Tls { 1 } else { 2 };
+        let fault = Fault { from, repeats, ..Fault::new(&place, of, kind) };
+        let address = &address.name;
+        if let Some(times) = shared.faults.note(fault) {
+            warn!(%address, %group, reason = label, error, times, "link to a peer refused: {mend}");
+        } else {
+            debug!(%address, %group, reason = label, error, "link to a peer refused");
+        }
     }
 
     fn uri(&self) -> http::Uri {

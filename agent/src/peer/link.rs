@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::close_reason;
 use super::connection::{Peer, Verdict};
+use super::faults::{Fault, host_of};
 use super::frame_reader::{FrameReader, Read, ReadError};
 use super::mailbox::MailboxClosed;
 use super::outbound::{Queue, Signal};
@@ -84,27 +85,45 @@ impl Link {
         };
         let lived = opened.elapsed();
         self.finish(reason, &mut reader).await;
-        let peer_said = farewell.as_deref();
+        self.tell(reason, farewell.as_deref(), lived);
+        Ended { reason, farewell, lived }
+    }
+
+    /// Says that the link ended, unless that is no news.
+    fn tell(&self, reason: CloseReason, peer_said: Option<&str>, lived: Duration) {
         // Of two links to one peer one is closed each time both dial, and a list of
         // peers may name the agent itself: no news.
         let said = |label| peer_said == Some(label);
         let expected = matches!(reason, CloseReason::Duplicate { .. } | CloseReason::SelfLink)
             || said("duplicate")
             || said("self");
-        let (id, remote) = (self.id, &self.opening.peer.remote);
-        let (group, reason_label) = (&self.opening.group, reason.label());
+        let (id, Opening { group, dialled, peer, .. }) = (self.id, &self.opening);
+        let (remote, reason_label) = (&peer.remote, reason.label());
         // A link that was up was between two peers, whatever broke it.
         let mend = close_reason::mend(reason_label)
             .filter(|_| reason != CloseReason::Protocol)
-            .or_else(|| close_reason::mend(peer_said?));
-        if expected {
-            debug!(link = %id, %group, remote, reason_label, peer_said, "link to a peer closed");
-        } else if let Some(mend) = mend {
-            warn!(link = %id, %group, remote, reason_label, peer_said, "{mend}");
-        } else {
-            info!(link = %id, %group, remote, reason_label, peer_said, "link to a peer closed");
+            .or_else(|| close_reason::mend_said(peer_said?));
+        // Who dials has another port each time.
+        let place = if *dialled { remote } else { host_of(remote) };
+        let faults = &self.shared.faults;
+        if lived >= self.shared.timing.stable {
+            faults.all_over(place, Some(group));
         }
-        Ended { reason, farewell, lived }
+        let fault = Fault::new(place, Some(group), mend.unwrap_or(reason_label));
+        let news = if expected { None } else { faults.note(fault) };
+        match (news, mend) {
+            (Some(times), Some(mend)) => {
+                warn!(link = %id, %group, remote, reason_label, peer_said, times, "{mend}");
+            }
+            (Some(times), None) => {
+                info!(link = %id, %group, remote, reason_label, peer_said, times,
+                    "link to a peer closed");
+            }
+            (None, _) => {
+                debug!(link = %id, %group, remote, reason_label, peer_said,
+                    "link to a peer closed");
+            }
+        }
     }
 
     async fn announce(&self) -> Result<(), CloseReason> {

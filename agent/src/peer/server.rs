@@ -22,6 +22,7 @@ use super::connection::{
     ByteStream, CONNECTION_WINDOW_BYTES, HTTP_FRAME_BYTES, Peer, SEND_BUFFER_BYTES,
     STREAM_WINDOW_BYTES, Verdict, closing_passed, expired, reason_of,
 };
+use super::faults::{Fault, host_of};
 use super::link::{Link, Opening};
 use super::outbound_body::OutboundBody;
 use super::shared::{OnTracker, Shared};
@@ -31,6 +32,9 @@ use crate::acceptor::{self, Acceptor};
 
 /// What stands before the group's name in the path of a link.
 pub(super) const GROUP_PATH: &str = "/v1/peer/groups/";
+
+/// The fault of a peer that asks for what is not served here.
+const UNKNOWN_GROUP: &str = "not served here";
 
 /// The longest list of headers, in bytes, of a request.
 const HEADER_BYTES: u32 = 8 * 1024;
@@ -72,8 +76,13 @@ async fn serve(accepted: acceptor::Accepted, shared: Arc<Shared>) {
     };
     if let Some(reason) = reason {
         let label = reason.label();
-        if let Some(mend) = close_reason::mend(label) {
-            warn!(%remote, reason = label, "{mend}");
+        let mend = close_reason::mend(label);
+        let host = remote.ip().to_string();
+        let news = mend.and_then(|mend| {
+            shared.faults.note(Fault::new(&host, None, mend)).map(|times| (mend, times))
+        });
+        if let Some((mend, times)) = news {
+            warn!(%remote, reason = label, times, "{mend}");
         } else {
             debug!(%remote, reason = label, "peer's connection refused");
         }
@@ -91,7 +100,12 @@ async fn shake_hands(
     match timeout(shared.timing.connect, tls::accept(&configs, tcp)).await {
         Ok(Ok((stream, proof))) => Ok((Box::new(stream), proof)),
         Ok(Err(error)) => {
-            warn!(%remote, %error, "a peer's TLS handshake failed");
+            let (host, mend) = (remote.ip().to_string(), tls::mend(&error));
+            if let Some(times) = shared.faults.note(Fault::new(&host, None, mend)) {
+                warn!(%remote, %error, times, "a peer's TLS handshake failed: {mend}");
+            } else {
+                debug!(%remote, %error, "a peer's TLS handshake failed");
+            }
             Err(CloseReason::Tls)
         }
         Err(_elapsed) => Err(CloseReason::Timeout),
@@ -179,13 +193,20 @@ impl Accepted {
         }
         let shared = &accepted.shared;
         let group = GroupName::parse(name);
-        let served = group.and_then(|group| {
-            let stop = shared.groups.borrow().get(&group).cloned()?;
-            Some((group, stop))
-        });
-        let Some((group, stop)) = served else { return refuse(StatusCode::NOT_FOUND) };
-
+        let Some(group) = group else { return refuse(StatusCode::NOT_FOUND) };
         let peer = Arc::clone(&accepted.peer);
+        let host = host_of(&peer.remote);
+        let Some(stop) = shared.groups.borrow().get(&group).cloned() else {
+            let fault = Fault::new(host, Some(&group), UNKNOWN_GROUP);
+            // One that starts or is edited may come a moment later.
+            if shared.faults.note(Fault { from: 2, repeats: false, ..fault }).is_some() {
+                warn!(remote = peer.remote, %group,
+                    "a peer asks for a group that is not served here: if it should be, list it \
+                     in `groups` under the same name");
+            }
+            return refuse(StatusCode::NOT_FOUND);
+        };
+        shared.faults.over(host, Some(&group), UNKNOWN_GROUP);
         let opening = Opening { group, dialled: false, peer, stop };
         let (link, body) = Link::new(opening, Arc::clone(shared));
         accepted.was_used.store(true, Ordering::Relaxed);

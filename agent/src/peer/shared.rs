@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::faults::Faults;
 use super::frame_reader::LARGE_FRAMES;
 use super::mailbox::Mailbox;
 use super::settings::{Limits, Timing};
@@ -32,6 +33,8 @@ pub(super) struct Shared {
     pub(super) tracker: TaskTracker,
     /// Cancelled once: all links are closed, all tasks end.
     pub(super) shutdown: CancellationToken,
+    /// What was said of peers that cannot be spoken with.
+    pub(super) faults: Faults,
     links: LiveLinks,
 }
 
@@ -70,6 +73,7 @@ impl Shared {
             large_frames: Arc::new(Semaphore::new(LARGE_FRAMES)),
             tracker: TaskTracker::new(),
             shutdown: CancellationToken::new(),
+            faults: Faults::default(),
             links: LiveLinks::default(),
         }
     }

@@ -6,6 +6,7 @@ mod node;
 mod proxy;
 mod redial;
 mod refusal;
+mod said;
 mod tls;
 
 use super::GroupName;

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
@@ -14,7 +15,9 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, CommonState, RootCertStore, ServerConfig};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use tracing::error;
 
@@ -35,6 +38,14 @@ mod reload;
 
 /// HTTP/2, by the only name that this transport speaks.
 const ALPN: &[u8] = b"h2";
+
+/// How long, and for how much of what it sent, a refused peer is listened to.
+const LINGER: Duration = Duration::from_millis(500);
+const LINGER_BYTES: u64 = 64 * 1024;
+
+/// What to do about a peer that refuses this agent's certificate.
+pub(super) const REFUSED_BY_PEER: &str = "the peer refuses this agent's certificate: give both \
+     sides certificates of one CA that are valid now";
 
 /// Both sides' configuration, made from one reading of the files.
 #[derive(Debug)]
@@ -65,9 +76,46 @@ pub(super) async fn accept(
     configs: &TlsConfigs,
     tcp: TcpStream,
 ) -> io::Result<(server::TlsStream<TcpStream>, Proof)> {
-    let stream = TlsAcceptor::from(Arc::clone(&configs.server)).accept(tcp).await?;
+    let accepting = TlsAcceptor::from(Arc::clone(&configs.server)).accept(tcp).into_fallible();
+    let stream = match accepting.await {
+        Ok(stream) => stream,
+        Err((error, tcp)) => {
+            let _late = timeout(LINGER, let_alert_arrive(tcp)).await;
+            return Err(error);
+        }
+    };
     let proof = proof_of(stream.get_ref().1)?;
     Ok((stream, proof))
+}
+
+/// Ends a connection so that the peer reads why. A dialler has sent more by then, and
+/// closing over bytes that were not read resets the connection: it would drop the alert.
+async fn let_alert_arrive(mut tcp: TcpStream) {
+    if tcp.shutdown().await.is_ok() {
+        let _end = tokio::io::copy(&mut tcp.take(LINGER_BYTES), &mut tokio::io::sink()).await;
+    }
+}
+
+/// What a person can mend after this handshake failed, and on which side.
+pub(super) fn mend(error: &io::Error) -> &'static str {
+    use rustls::Error;
+    let found = error.get_ref().and_then(|error| error.downcast_ref::<Error>());
+    match found {
+        Some(Error::AlertReceived(_)) => REFUSED_BY_PEER,
+        Some(Error::InvalidCertificate(_)) => {
+            "the peer's certificate is refused here: give both sides certificates of one CA that \
+             are valid now"
+        }
+        Some(Error::NoCertificatesPresented) => {
+            "the peer shows no certificate: give it `tls` with one of the CA"
+        }
+        Some(Error::InvalidMessage(_)) => {
+            "the peer does not speak TLS: give both sides `tls`, or neither"
+        }
+        _ => {
+            "the TLS handshake broke off: see the peer's log, and give both sides `tls`, or neither"
+        }
+    }
 }
 
 fn proof_of(connection: &CommonState) -> io::Result<Proof> {

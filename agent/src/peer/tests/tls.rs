@@ -22,21 +22,21 @@ use crate::peer::{CloseReason, LinkUp, PeerIdentity, StartError, Supervisor, che
 
 const GROUP: &str = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
 
-struct Authority {
-    pem: String,
+pub(super) struct Authority {
+    pub(super) pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// What a test wants of a certificate; else it is valid for a day.
 #[derive(Clone, Default)]
-struct Wanted {
+pub(super) struct Wanted {
     uri: Option<String>,
     /// Seconds from now to the certificate's end.
     ends_in: Option<i64>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -47,7 +47,7 @@ impl Authority {
 
     /// Writes the three files for one agent; the key and certificate first, as
     /// no order of three writes is ever whole.
-    fn write(&self, directory: &Path, wanted: &Wanted) {
+    pub(super) fn write(&self, directory: &Path, wanted: &Wanted) {
         let mut params = CertificateParams::new(vec!["agent".to_owned()]).unwrap();
         if let Some(uri) = &wanted.uri {
             params.subject_alt_names.push(SanType::URI(uri.as_str().try_into().unwrap()));
@@ -62,7 +62,7 @@ impl Authority {
         std::fs::write(directory.join("ca.pem"), &self.pem).unwrap();
     }
 
-    async fn node(&self, wanted: &Wanted) -> (Node, TempDir) {
+    pub(super) async fn node(&self, wanted: &Wanted) -> (Node, TempDir) {
         let directory = tempfile::tempdir().unwrap();
         self.write(directory.path(), wanted);
         (Node::start(with_tls(directory.path()), &["g"]).await, directory)
