@@ -30,7 +30,7 @@ use coppice_replication::{LinkId, Missing, Now};
 
 pub use effect::Effect;
 pub use group::{GroupFigures, GroupSettings};
-pub use named::{Named, OtherGroup};
+pub use named::{Named, OtherGroup, Unserved};
 pub use open::{AddError, OpenError, Opening, StoreIdentity};
 
 use crate::records::RecordError;

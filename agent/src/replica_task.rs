@@ -9,6 +9,7 @@ mod error;
 mod former;
 mod handle;
 mod metrics;
+mod neighbours;
 mod writer;
 
 use std::sync::Arc;

@@ -50,6 +50,17 @@ pub struct OtherGroup {
     pub objects: u64,
 }
 
+/// A group that the store holds and that is not served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unserved {
+    /// The name it was last served under, if that is known.
+    pub name: Option<String>,
+    /// Its id.
+    pub id: [u8; 16],
+    /// How many objects it has.
+    pub objects: u64,
+}
+
 // === impl Engine ===
 
 /// What serving some groups takes, before any of it is done.
@@ -160,6 +171,34 @@ impl<S: Store, T> Engine<S, T> {
         let named = names.values().flatten().find(|named| named.id == *id);
         let head = records.head()?.map(|head| head.crdt_type);
         Ok(Some((head.or(named.map(|named| named.crdt_type)), totals.objects)))
+    }
+
+    /// The groups with objects that the store holds and that are not served.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails or a record is damaged.
+    pub fn unserved(&self) -> Result<Vec<Unserved>, EngineError> {
+        let names = self.names()?;
+        let mut unserved = Vec::new();
+        for (key, bytes) in self.meta(keys::GROUPS)? {
+            let Some(id) = keys::group_id(&key).filter(|id| *id != keys::RESTORING) else {
+                continue;
+            };
+            if as_slot(&bytes).is_none_or(|slot| self.groups.contains_key(&slot)) {
+                continue;
+            }
+            let Some((_, objects)) = self.held(&id, &names)?.filter(|(_, objects)| *objects > 0)
+            else {
+                continue;
+            };
+            let name =
+                names.iter().find(|(_, named)| named.as_ref().is_ok_and(|named| named.id == id));
+            let name = name.and_then(|(key, _)| key.strip_prefix(keys::NAMES));
+            let name = name.map(|name| String::from_utf8_lossy(name).into_owned());
+            unserved.push(Unserved { name, id, objects });
+        }
+        Ok(unserved)
     }
 
     fn names(&self) -> Result<Names, StoreError> {

@@ -26,6 +26,7 @@ use tracing::{error, info};
 
 use super::handle::{GroupRequest, Ticket};
 use super::metrics::WriterMetrics;
+use super::neighbours::Neighbours;
 use super::{GroupStatus, HandedOver, ServeError, SubmitError, WriteAnswer};
 use crate::clock::Clock;
 use crate::engine::{Effect, Engine, EngineError, GroupSettings};
@@ -91,6 +92,11 @@ struct Served {
     status: watch::Sender<Arc<GroupStatus>>,
     /// The names of which was said that several agents have them.
     shared_names: BTreeSet<String>,
+    neighbours: Neighbours,
+    /// On the steady clock.
+    since_ms: u64,
+    /// Whether the wait for a first peer is over.
+    has_waited: bool,
 }
 
 /// Why the inner loop was left.
@@ -106,6 +112,8 @@ pub(crate) struct Writer<S: Store> {
     random: fn() -> [u8; 32],
     inputs: Inputs,
     served: BTreeMap<Slot, Served>,
+    /// Whether groups were served, or none was to be.
+    has_begun: bool,
     links: Links,
     syncs: Vec<PendingSync>,
     handing_over: Option<HandOver>,
@@ -131,6 +139,7 @@ impl<S: Store> Writer<S> {
             random,
             inputs,
             served: BTreeMap::new(),
+            has_begun: false,
             links: BTreeMap::new(),
             syncs: Vec::new(),
             handing_over: None,

@@ -1,7 +1,8 @@
 //! The log, as a file.
 
-use coppice_tests::agents::{AgentSpec, Signal, groups};
-use coppice_tests::trio::Failure;
+use coppice_tests::agents::{Agent, AgentSpec, Signal, groups};
+use coppice_tests::eventually::eventually;
+use coppice_tests::trio::{Failure, with_configuration, write_configuration};
 use serde_json::Value;
 
 /// The log of an agent that was started and stopped with these arguments.
@@ -14,6 +15,19 @@ fn log_with(arguments: &[&str]) -> Result<String, Failure> {
     agent.signal(Signal::TERM)?;
     agent.wait(super::LIMIT).ok_or("it did not end")?;
     Ok(std::fs::read_to_string(agent.spec().log())?)
+}
+
+/// The log of an agent.
+fn log_of(agent: &Agent) -> String {
+    std::fs::read_to_string(agent.spec().log()).unwrap_or_default()
+}
+
+/// Waits until a line of the log has all of this.
+fn says(agent: &Agent, words: &[&str]) -> Result<(), Failure> {
+    let has_all = |line: &str| words.iter().all(|word| line.contains(word));
+    let said = || log_of(agent).lines().any(has_all).then_some(());
+    eventually(super::LIMIT, said)
+        .ok_or_else(|| format!("no line with {words:?} in:\n{}", log_of(agent)).into())
 }
 
 #[test]
@@ -52,4 +66,31 @@ fn json_logs_have_an_object_a_line() -> Result<(), Failure> {
     let serving = lines.iter().find(|line| line["message"] == "serving");
     assert!(serving.is_some_and(|line| line["app"].is_string()), "fields stand beside the message");
     Ok(())
+}
+
+#[test]
+fn who_is_connected_and_what_is_served_alone_or_not_at_all_is_said() -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let group = |name: &str| format!("  - {{name: {name}, crdt: {{type: PNCounter}}}}\n");
+    let configuration = format!("startupWait: 1s\ngroups:\n{}{}", group("hits"), group("tags"));
+    let file = write_configuration(folder.path(), "a.yaml", &configuration)?;
+    let mut a = AgentSpec::new("a", folder.path(), with_configuration(&file))?;
+    let b = AgentSpec::new("b", folder.path(), groups([("hits", "PNCounter")]))?;
+    a.peers.push(b.ports.peers);
+    let mut a = a.start()?;
+    says(&a, &["WARN", "no peer reached in 1s: serving group(s) hits, tags alone"])?;
+
+    let mut b = b.start()?;
+    let address = b.spec().ports.peers.to_string();
+    says(&a, &["INFO", "connected to peer b", "group=hits", &address])?;
+    says(&b, &["INFO", "connected to peer a", "group=hits"])?;
+    says(&a, &["WARN", "no peer at this address serves the group", "group=tags", &address])?;
+    assert_eq!(super::increment(&a, super::HITS)?, 200);
+    b.kill();
+    says(&a, &["WARN", "lost peer b", "group=hits"])?;
+    assert_eq!(log_of(&a).matches("connected to peer").count(), 1, "{}", log_of(&a));
+
+    write_configuration(folder.path(), "a.yaml", &format!("groups:\n{}", group("tags")))?;
+    a.restart()?;
+    says(&a, &["WARN", "the data folder holds a group that is not listed", "group=\"hits\""])
 }

@@ -226,3 +226,16 @@ fn the_mend_names_each_field_that_differs() {
     says(grows, ONE, &format!("its `id` is {id}, but"));
     says(grows, ONE, "change: leave its `id` out, or give");
 }
+
+#[test]
+fn what_the_store_holds_and_is_not_served_is_found_by_name() {
+    let mut engine = opened(store_with_hits());
+    let hits = Unserved { name: Some("hits".to_owned()), id: ONE.id, objects: 1 };
+    assert_eq!(engine.unserved().unwrap(), std::slice::from_ref(&hits));
+    // A group without objects is nothing to miss.
+    let empty = serve(&mut engine, "other", OTHER).unwrap();
+    engine.remove_group(empty);
+    assert_eq!(engine.unserved().unwrap(), [hits]);
+    serve(&mut engine, "renamed", ONE).unwrap();
+    assert_eq!(engine.unserved().unwrap(), []);
+}

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use coppice_replication::Now;
+use coppice_replication::{MemberView, Now};
 use tokio::sync::watch;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::links::{Link, Links};
 use super::{Answer, GroupSpec, ServeAnswer, Served, Writer};
-use crate::engine::{Engine, GroupSettings, Named};
+use crate::engine::{Engine, GroupSettings, Named, Unserved};
 use crate::peer::CloseReason;
 use crate::replica_task::former::{former, shared_names};
+use crate::replica_task::neighbours::{Neighbours, News};
 use crate::replica_task::{GroupStatus, MemberStatus, ServeError};
 use crate::store::Store;
 use crate::store::keys::Slot;
@@ -45,10 +47,20 @@ impl<S: Store> Writer<S> {
                 let status = status_of(engine, slot, &spec, &self.links, now);
                 let vanished = || ServeError::Store("a group vanished while it was opened".into());
                 let status = watch::Sender::new(Arc::new(status.ok_or_else(vanished)?));
-                Served { spec, status, shared_names: BTreeSet::new() }
+                Served {
+                    spec,
+                    status,
+                    shared_names: BTreeSet::new(),
+                    neighbours: Neighbours::default(),
+                    since_ms: now.steady_ms,
+                    has_waited: false,
+                }
             };
             answers.push((slot, served.status.subscribe()));
             self.served.insert(slot, served);
+        }
+        if !std::mem::replace(&mut self.has_begun, true) {
+            tell_unserved(engine);
         }
         Ok(answers)
     }
@@ -63,7 +75,32 @@ impl<S: Store> Writer<S> {
                 let opening = engine.opening();
                 let own = (&*opening.name, opening.store.id);
                 served.tell_shared_names(shared_names(&figures.members, own));
+                served.tell_neighbours(&figures.members, &self.links, now);
             }
+        }
+        self.tell_alone(now);
+    }
+
+    /// Says which groups have waited for a first peer, and none came.
+    fn tell_alone(&mut self, now: Now) {
+        let mut alone = Vec::new();
+        let mut waited_ms = 0;
+        for served in self.served.values_mut().filter(|served| !served.has_waited) {
+            let replica = &served.spec.settings.replica;
+            let wait_ms = replica.startup_wait_ms;
+            if now.steady_ms.saturating_sub(served.since_ms) < wait_ms {
+                continue;
+            }
+            served.has_waited = true;
+            // Who waits for nobody knows that it is alone.
+            if replica.expects_peers && wait_ms > 0 && !served.neighbours.had_any {
+                alone.push(served.spec.name.to_string());
+                waited_ms = wait_ms;
+            }
+        }
+        if !alone.is_empty() {
+            let wait = Duration::from_millis(waited_ms);
+            warn!("no peer reached in {wait:?}: serving group(s) {} alone", alone.join(", "));
         }
     }
 
@@ -88,6 +125,40 @@ impl Served {
                 lags, members and logs cannot be told apart; give each its own `replica.name`");
         }
         self.shared_names = names;
+    }
+}
+
+impl Served {
+    /// Says who is connected now and was not, and who is not any more.
+    fn tell_neighbours(&mut self, members: &[MemberView], links: &Links, now: Now) {
+        let linked = members.iter().filter(|view| view.member.link.is_some());
+        let names = linked.clone().map(|view| &*view.member.name);
+        let group = &self.spec.name;
+        for news in self.neighbours.note(names, now.steady_ms) {
+            match news {
+                News::Connected(name) => {
+                    let of_name = |view: &&MemberView| *view.member.name == *name;
+                    let link = linked.clone().find(of_name).and_then(|view| view.member.link);
+                    let address = link.and_then(|link| links.get(&link)).map(|link| &*link.remote);
+                    info!(%group, address, "connected to peer {name}");
+                }
+                News::Lost(name) => warn!(%group, "lost peer {name}: no link to it is left"),
+            }
+        }
+    }
+}
+
+/// Says what the store holds and is served to nobody.
+fn tell_unserved<S: Store>(engine: &Engine<S, Answer>) {
+    match engine.unserved() {
+        Ok(unserved) => {
+            for Unserved { name, id, objects } in unserved {
+                let (name, id) = (name.as_deref().unwrap_or("?"), uuid::Uuid::from_bytes(id));
+                warn!(group = name, %id, objects, "the data folder holds a group that is not \
+                    listed: it is not served, its data stays");
+            }
+        }
+        Err(error) => warn!(%error, "what the data folder holds beside its groups is unknown"),
     }
 }
 
