@@ -367,11 +367,14 @@ impl Agent {
             }
             None
         });
-        let (name, log) = (self.spec.name.clone(), self.log_tail());
+        let name = self.spec.name.clone();
         match ready {
             Some(true) => Ok(()),
-            Some(false) => Err(AgentError::Ended { name, status: self.status(), log }),
-            None => Err(AgentError::NotReady { name, last, log }),
+            Some(false) => {
+                let log = self.log_tail();
+                Err(AgentError::Ended { name, status: self.status(), log })
+            }
+            None => Err(AgentError::NotReady { name, last, log: self.log_tail() }),
         }
     }
 
@@ -402,7 +405,12 @@ impl Agent {
     /// The end of its log.
     #[must_use]
     pub fn log_tail(&self) -> String {
-        let log = std::fs::read_to_string(self.spec.log()).unwrap_or_default();
+        let path = self.spec.log();
+        // A device as /dev/full has no end.
+        if !path.is_file() {
+            return format!("{} is no file", path.display());
+        }
+        let log = std::fs::read_to_string(path).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
     }
