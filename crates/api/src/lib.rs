@@ -5,6 +5,7 @@
 //! YAML; which parser reads it is known there and nowhere else.
 
 mod agent_config;
+pub mod cluster;
 mod duration;
 mod size;
 

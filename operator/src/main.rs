@@ -1,0 +1,3 @@
+//! The operator's program; all of it is in the library.
+
+fn main() {}
