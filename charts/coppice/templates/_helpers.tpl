@@ -1,0 +1,45 @@
+{{/* Labels that select the operator's pods; they never change. */}}
+{{- define "coppice.selector" -}}
+app.kubernetes.io/name: coppice
+app.kubernetes.io/component: operator
+{{- end }}
+
+{{/* Labels of everything in the chart. */}}
+{{- define "coppice.labels" -}}
+{{ include "coppice.selector" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{/* An image's reference, from (list $ NAME). */}}
+{{- define "coppice.image" -}}
+{{- $image := (first .).Values.image -}}
+{{- $tag := $image.tag | default (first .).Chart.AppVersion -}}
+{{- with $image.registry }}{{ trimSuffix "/" . }}/{{ end -}}
+{{- last . -}}
+{{- if hasPrefix "@" $tag }}{{ $tag }}{{ else }}:{{ $tag }}{{ end -}}
+{{- end }}
+
+{{/* The namespaces in which nothing is ever injected, as a JSON array. */}}
+{{- define "coppice.excluded" -}}
+{{- append .Values.injection.excludedNamespaces .Release.Namespace | uniq | toJson -}}
+{{- end }}
+
+{{/* Expressions of a namespaceSelector: where Coppice works at all. */}}
+{{- define "coppice.namespaces" -}}
+- key: kubernetes.io/metadata.name
+  operator: NotIn
+  values: {{ include "coppice.excluded" . }}
+{{- with .Values.watchNamespaces }}
+- key: kubernetes.io/metadata.name
+  operator: In
+  values: {{ toJson . }}
+{{- end }}
+{{- end }}
+
+{{/* CEL: whether `object` is a pod that has the sidecar. */}}
+{{- define "coppice.hasSidecar" -}}
+object.spec.?initContainers.orValue([]).exists(c, c.name == 'coppice-agent' && c.?restartPolicy.orValue('') == 'Always')
+{{- end }}
