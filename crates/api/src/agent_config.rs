@@ -6,8 +6,10 @@
 //! setting that silently kept its default would be found on the worst day.
 
 mod app_url;
+pub(crate) mod bounds;
 mod group;
 mod listen;
+mod strict;
 mod validate;
 
 use std::path::PathBuf;

@@ -8,6 +8,8 @@ mod agent_config;
 pub mod cluster;
 mod duration;
 mod size;
+#[cfg(feature = "crd")]
+pub mod v1alpha1;
 
 pub use agent_config::{
     AgentConfig, AppUrl, AppUrlError, CrdtSpec, Discovery, Durability, FieldProblem, Group, Limits,

@@ -6,6 +6,9 @@ use coppice_crdt::CrdtType;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
+use super::strict;
+#[cfg(feature = "crd")]
+use crate::v1alpha1::schema;
 use crate::{ByteSize, TextDuration};
 
 /// A named keyspace whose objects are all of one CRDT type.
@@ -21,35 +24,40 @@ pub struct Group {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<Uuid>,
     /// What its objects are.
+    #[serde(deserialize_with = "strict::read")]
     pub crdt: CrdtSpec,
     /// When peers are told.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "strict::read")]
     pub sync: Sync,
     /// When checkpoints are taken.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "strict::read")]
     pub snapshot: Snapshot,
     /// When a write is safe.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "strict::read")]
     pub storage: Storage,
     /// What local writes may not exceed.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "strict::read")]
     pub limits: Limits,
 }
 
 /// What the objects of a group are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
 pub struct CrdtSpec {
     /// The CRDT type.
     #[serde(rename = "type", serialize_with = "write_type", deserialize_with = "read_type")]
+    #[cfg_attr(feature = "crd", schemars(schema_with = "schema::crdt_type"))]
     pub crdt_type: CrdtType,
 }
 
 /// When peers are told of writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
 pub struct Sync {
     /// At the latest after this time.
+    #[cfg_attr(feature = "crd", schemars(schema_with = "schema::sync_interval"))]
     pub interval: TextDuration,
     /// At once too, coalesced while a link is busy.
     pub eager: bool,
@@ -57,11 +65,14 @@ pub struct Sync {
 
 /// When checkpoints are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
 pub struct Snapshot {
     /// The time between two.
+    #[cfg_attr(feature = "crd", schemars(schema_with = "schema::snapshot_interval"))]
     pub interval: TextDuration,
     /// How many are kept; 0: none is taken.
+    #[cfg_attr(feature = "crd", schemars(schema_with = "schema::snapshot_retain"))]
     pub retain: u32,
     /// Whether one is taken on a clean stop.
     pub on_shutdown: bool,
@@ -69,7 +80,7 @@ pub struct Snapshot {
 
 /// When a write is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Storage {
     /// What an answered write survives.
     pub durability: Durability,
@@ -91,17 +102,23 @@ pub enum Durability {
 
 /// What local writes may not exceed; what peers send is never refused for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
 pub struct Limits {
     /// Objects.
+    #[cfg_attr(feature = "crd", schemars(schema_with = "schema::entries"))]
     pub objects: u64,
     /// Bytes of one value, by PUT or `set`.
+    #[cfg_attr(feature = "crd", schemars(schema_with = "schema::value_bytes"))]
     pub value_bytes: ByteSize,
     /// Live entries over all objects.
+    #[cfg_attr(feature = "crd", schemars(schema_with = "schema::entries"))]
     pub elements: u64,
     /// Bytes of the arrival log; a peer further behind is repaired by state.
+    #[cfg_attr(feature = "crd", schemars(schema_with = "schema::log_bytes"))]
     pub log_bytes: ByteSize,
     /// Age of the oldest entry in the arrival log.
+    #[cfg_attr(feature = "crd", schemars(schema_with = "schema::log_age"))]
     pub log_age: TextDuration,
 }
 
@@ -181,9 +198,24 @@ impl Default for Limits {
     }
 }
 
+impl Durability {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Always, Self::Interval, Self::None];
+
+    /// The name users write.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::Interval => "Interval",
+            Self::None => "None",
+        }
+    }
+}
+
 impl fmt::Display for Durability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
+        f.write_str(self.name())
     }
 }
 

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::{AgentConfig, Group};
-use crate::{ByteSize, TextDuration};
+use super::{AgentConfig, Group, bounds};
+use crate::TextDuration;
 
 /// Most groups one agent serves: each has its own replica and metrics.
 const MAX_GROUPS: usize = 1_000;
 /// Most peers in a list: above some tens, links are bounded anyhow.
 const MAX_PEERS: usize = 1_000;
-const MONTH: TextDuration = TextDuration::from_secs(30 * 86_400);
 
 /// One wrong value: where it stands, what is wrong, what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +84,7 @@ impl AgentConfig {
         }
         self.check_ports_differ(found);
         let hour = TextDuration::from_secs(3600);
-        found.duration("startupWait", self.startup_wait, TextDuration::default(), hour);
+        found.range("startupWait", self.startup_wait, (TextDuration::default(), hour));
         if self.groups.len() > MAX_GROUPS {
             found.add("groups", format!(
                 "{} groups are more than the {MAX_GROUPS} that one agent serves: use keys instead of groups",
@@ -156,6 +155,16 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() != 0 && a.port() == b.port() && same_ip
 }
 
+impl Group {
+    /// All that is wrong with the values; empty: the group can be served.
+    #[must_use]
+    pub fn problems(&self) -> Vec<FieldProblem> {
+        let mut found = Findings::default();
+        check_group(self, &mut found);
+        found.problems
+    }
+}
+
 fn check_group(group: &Group, found: &mut Findings) {
     if !Group::is_name(&group.name) {
         found.add("name", format!(
@@ -167,20 +176,16 @@ fn check_group(group: &Group, found: &mut Findings) {
     if group.id.is_some_and(|id| id.is_nil()) {
         found.add("id", "is all zeroes: use a random UUID, or leave it out".to_owned());
     }
-    let ms = TextDuration::from_millis;
-    found.duration("sync.interval", group.sync.interval, ms(100), TextDuration::from_secs(3600));
-    found.duration("snapshot.interval", group.snapshot.interval, ms(1_000), MONTH);
-    found.number("snapshot.retain", u64::from(group.snapshot.retain), 0, 1_000);
-    let storage = &group.storage;
-    found.duration("storage.fsyncInterval", storage.fsync_interval, ms(1), ms(60_000));
+    found.range("sync.interval", group.sync.interval, bounds::SYNC_INTERVAL);
+    found.range("snapshot.interval", group.snapshot.interval, bounds::SNAPSHOT_INTERVAL);
+    found.range("snapshot.retain", u64::from(group.snapshot.retain), bounds::SNAPSHOT_RETAIN);
+    found.range("storage.fsyncInterval", group.storage.fsync_interval, bounds::FSYNC_INTERVAL);
     let limits = &group.limits;
-    found.number("limits.objects", limits.objects, 1, 1_000_000_000_000);
-    found.number("limits.elements", limits.elements, 1, 1_000_000_000_000);
-    // A unit, 16 MiB on the wire, must hold a value whatever else stands beside it.
-    found.size("limits.valueBytes", limits.value_bytes, ByteSize::bytes(1), ByteSize::mebibytes(8));
-    let tebibyte = ByteSize::mebibytes(1 << 20);
-    found.size("limits.logBytes", limits.log_bytes, ByteSize::mebibytes(1), tebibyte);
-    found.duration("limits.logAge", limits.log_age, ms(1_000), MONTH);
+    found.range("limits.objects", limits.objects, bounds::ENTRIES);
+    found.range("limits.elements", limits.elements, bounds::ENTRIES);
+    found.range("limits.valueBytes", limits.value_bytes, bounds::VALUE_BYTES);
+    found.range("limits.logBytes", limits.log_bytes, bounds::LOG_BYTES);
+    found.range("limits.logAge", limits.log_age, bounds::LOG_AGE);
 }
 
 /// Collects problems below one path.
@@ -205,29 +210,12 @@ impl Findings {
             self.add(field, format!("{value} is out of bounds: use {least} to {most}"));
         }
     }
-
-    fn duration(
-        &mut self,
-        field: &str,
-        value: TextDuration,
-        least: TextDuration,
-        most: TextDuration,
-    ) {
-        self.range(field, value, (least, most));
-    }
-
-    fn number(&mut self, field: &str, value: u64, least: u64, most: u64) {
-        self.range(field, value, (least, most));
-    }
-
-    fn size(&mut self, field: &str, value: ByteSize, least: ByteSize, most: ByteSize) {
-        self.range(field, value, (least, most));
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ByteSize;
     use coppice_crdt::CrdtType;
 
     fn problems(change: impl FnOnce(&mut AgentConfig)) -> Vec<String> {
