@@ -10,7 +10,16 @@ const POLL: Duration = Duration::from_millis(10);
 /// Asks `condition` until it gives an answer, at most for `limit`.
 ///
 /// `None` when the time is up.
-pub fn eventually<T>(limit: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn eventually<T>(limit: Duration, condition: impl FnMut() -> Option<T>) -> Option<T> {
+    eventually_every(POLL, limit, condition)
+}
+
+/// The same for a condition that is dear to ask: with `pause` between two looks.
+pub fn eventually_every<T>(
+    pause: Duration,
+    limit: Duration,
+    mut condition: impl FnMut() -> Option<T>,
+) -> Option<T> {
     let end = Instant::now() + limit;
     loop {
         if let Some(answer) = condition() {
@@ -19,11 +28,11 @@ pub fn eventually<T>(limit: Duration, mut condition: impl FnMut() -> Option<T>) 
         if Instant::now() >= end {
             return None;
         }
-        pause();
+        sleep(pause);
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "here is the deadline that others wait with")]
-fn pause() {
-    std::thread::sleep(POLL);
+fn sleep(pause: Duration) {
+    std::thread::sleep(pause);
 }

@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod bench;
 pub mod client;
+pub mod cluster;
 pub mod command;
 pub mod demo;
 pub mod eventually;

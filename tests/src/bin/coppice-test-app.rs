@@ -1,0 +1,90 @@
+//! An app beside a sidecar, for the tests of the cluster: it knows `COPPICE_URL` and
+//! nothing else of Coppice.
+//!
+//! - `idle`: waits until it is told to end.
+//! - `request METHOD PATH [JSON]`: sends one request and prints status and body; ends
+//!   with 1 if the status is not 2xx.
+//! - `write GROUP KEY MILLISECONDS [COUNT]`: adds elements of its own, one each so many
+//!   milliseconds, and prints `acked ELEMENT` for each that was acknowledged. Ends with
+//!   0 after COUNT, or when it is told to.
+
+use std::env;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use coppice_tests::client::Client;
+use coppice_tests::command::{complain, misused};
+use coppice_tests::eventually::eventually;
+use coppice_tests::interrupt::Interrupt;
+use coppice_tests::progress::say;
+use serde_json::json;
+
+const NAME: &str = "coppice-test-app";
+const USAGE: &str =
+    "say one of: idle; request METHOD PATH [JSON]; write GROUP KEY MILLISECONDS [COUNT]";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words[..] {
+        ["idle"] => idle(),
+        ["request", method, path] => request(method, path, None),
+        ["request", method, path, body] => request(method, path, Some(body)),
+        ["write", group, key, pause] => write(group, key, pause, None),
+        ["write", group, key, pause, count] => write(group, key, pause, count.parse().ok()),
+        _ => return misused(NAME, USAGE),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            complain(NAME, &error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn idle() -> Result<bool, String> {
+    let interrupt = Interrupt::install().map_err(|error| error.to_string())?;
+    while eventually(Duration::from_mins(1), || interrupt.is_raised().then_some(())).is_none() {}
+    Ok(true)
+}
+
+fn client() -> Result<Client, String> {
+    let url = env::var("COPPICE_URL").map_err(|_| "COPPICE_URL is not set: is there a sidecar?")?;
+    let address = url.strip_prefix("http://").unwrap_or(&url);
+    let address: SocketAddr = address.parse().map_err(|error| format!("{url}: {error}"))?;
+    Ok(Client::new(address))
+}
+
+fn request(method: &str, path: &str, body: Option<&str>) -> Result<bool, String> {
+    let content = body.map(|body| ("application/json", body.as_bytes()));
+    let answer = client()?.send(method, path, content).map_err(|error| error.to_string())?;
+    say(&format!("{} {}", answer.status, answer.text()));
+    Ok(answer.is_success())
+}
+
+fn write(group: &str, key: &str, pause: &str, count: Option<u64>) -> Result<bool, String> {
+    let pause = pause.parse().map(Duration::from_millis).map_err(|error| format!("{error}"))?;
+    let interrupt = Interrupt::install().map_err(|error| error.to_string())?;
+    // Of this process alone: a container that starts again has the same host name.
+    let started = env::var("HOSTNAME").unwrap_or_default();
+    let run = coppice_tests::cluster::fresh_suffix();
+    let path = format!("/v1/groups/{group}/objects/{key}");
+    let mut client = client()?;
+    for number in 0.. {
+        let is_over = interrupt.is_raised() || count.is_some_and(|count| number >= count);
+        if is_over {
+            break;
+        }
+        let element = format!("{started}/{run}/{number}");
+        match client.send_json("POST", &path, &json!({"op": "add", "element": element})) {
+            Ok(answer) if answer.is_success() => say(&format!("acked {element}")),
+            Ok(answer) => say(&format!("refused {} {element}: {}", answer.status, answer.text())),
+            Err(error) => say(&format!("unknown {element}: {error}")),
+        }
+        let _ = eventually(pause, || interrupt.is_raised().then_some(()));
+    }
+    Ok(true)
+}
