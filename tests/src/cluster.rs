@@ -17,6 +17,7 @@ mod failure;
 mod fresh;
 mod install;
 mod kubectl;
+mod ledger;
 mod namespace;
 mod storage;
 mod until;
@@ -24,12 +25,13 @@ mod until;
 use std::env;
 use std::sync::OnceLock;
 
-pub use app::{Workload, ledger_lines};
+pub use app::{Workload, elements, request};
 pub use command::{Environment, run_command};
 pub use failure::Failure;
 pub use fresh::suffix as fresh_suffix;
 pub use install::{Images, OPERATOR_NAMESPACE};
 pub use kubectl::{Kubectl, KubectlError};
+pub use ledger::Ledger;
 pub use namespace::Namespace;
 pub use storage::LocalVolume;
 pub use until::{Elapsed, holds_for, until};
@@ -62,7 +64,7 @@ impl Cluster {
                 return Ok(None);
             }
             let kubectl = Kubectl::of_the_cluster();
-            let installed = install::install(&kubectl).map_err(|error| error.to_string())?;
+            let installed = install::install(&kubectl).map_err(|failure| failure.0)?;
             Ok(Some(Cluster { kubectl, images: installed }))
         });
         match found {

@@ -1,5 +1,7 @@
 //! Apps that opted in: workloads whose pods run `coppice-test-app`.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::{Cluster, Failure, Kubectl, KubectlError, Namespace};
@@ -110,10 +112,16 @@ impl Workload {
                 states.clone().any(|state| state["name"] == container && state["started"] == true)
             };
             if !has_started("initContainerStatuses", "coppice-agent") {
-                return Err(Failure(format!("the agent of {name} has not started: {}", pod["status"])));
+                return Err(Failure(format!(
+                    "the agent of {name} has not started: {}",
+                    pod["status"]
+                )));
             }
             if !has_started("containerStatuses", "app") {
-                return Err(Failure(format!("the app of {name} has not started: {}", pod["status"])));
+                return Err(Failure(format!(
+                    "the app of {name} has not started: {}",
+                    pod["status"]
+                )));
             }
             names.push(name);
         }
@@ -121,10 +129,39 @@ impl Workload {
     }
 }
 
-/// The elements that a pod's app says were acknowledged, from its log.
-#[must_use]
-pub fn ledger_lines(log: &str) -> Vec<String> {
-    log.lines().filter_map(|line| line.strip_prefix("acked ")).map(str::to_owned).collect()
+/// What the app of a pod gets for a request: the status, and the body as JSON.
+///
+/// # Errors
+///
+/// If the command cannot be run there, or nothing answers.
+pub fn request(
+    kubectl: &Kubectl,
+    pod: &str,
+    (method, path): (&str, &str),
+    body: Option<&Value>,
+) -> Result<(u16, Value), Failure> {
+    let text = body.map(ToString::to_string);
+    let mut command = vec!["coppice-test-app", "request", method, path];
+    command.extend(text.as_deref());
+    let answer = kubectl.exec(pod, &command)?;
+    let (status, body) = answer.trim_end().split_once(' ').unwrap_or((answer.trim_end(), ""));
+    let status = status.parse().map_err(|error| format!("{answer:?}: {error}"))?;
+    Ok((status, serde_json::from_str(body).unwrap_or(Value::Null)))
+}
+
+/// All elements of a set, as the app of a pod reads it.
+///
+/// # Errors
+///
+/// If it cannot be read.
+pub fn elements(
+    kubectl: &Kubectl,
+    pod: &str,
+    group: &str,
+    key: &str,
+) -> Result<BTreeSet<String>, Failure> {
+    let said = kubectl.exec(pod, &["coppice-test-app", "elements", group, key])?;
+    Ok(said.lines().map(str::to_owned).collect())
 }
 
 /// Sets the fields of `with` in `object`, over those of the same name.

@@ -114,8 +114,7 @@ impl Kubectl {
     ///
     /// If one is refused.
     pub fn apply_text(&self, text: &str) -> Result<String, KubectlError> {
-        let arguments =
-            ["apply", "--server-side", "--force-conflicts", "--filename", "-", TIMEOUT];
+        let arguments = ["apply", "--server-side", "--force-conflicts", "--filename", "-", TIMEOUT];
         self.run_with(&arguments, Some(text))
     }
 

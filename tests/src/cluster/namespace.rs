@@ -39,14 +39,23 @@ impl Namespace {
             &["get", "replicationgroups", "--output", "yaml"],
             &["get", "events", "--sort-by", ".lastTimestamp"],
             &["get", "configmap", "coppice-groups", "--output", "yaml"],
-            &["logs", "--selector", "coppice.dev/injected=true", "--container", "coppice-agent",
-              "--tail", "25", "--prefix"],
+            &[
+                "logs",
+                "--selector",
+                "coppice.dev/injected=true",
+                "--container",
+                "coppice-agent",
+                "--tail",
+                "25",
+                "--prefix",
+            ],
         ] {
             let shown = self.kubectl.run(arguments).unwrap_or_else(|error| error.to_string());
             say(&format!("$ kubectl {}\n{shown}", arguments.join(" ")));
         }
         let operator = Kubectl::within(super::OPERATOR_NAMESPACE);
-        let arguments = ["logs", "--selector", "app.kubernetes.io/name=coppice", "--tail", "40", "--prefix"];
+        let arguments =
+            ["logs", "--selector", "app.kubernetes.io/name=coppice", "--tail", "40", "--prefix"];
         say(&operator.run(&arguments).unwrap_or_else(|error| error.to_string()));
     }
 }

@@ -43,7 +43,14 @@ impl<'a> LocalVolume<'a> {
             },
         }))?;
         cluster.kubectl.run(&[
-            "--namespace", "default", "wait", "--for", "condition=Ready", "--timeout=60s", "pod", &name,
+            "--namespace",
+            "default",
+            "wait",
+            "--for",
+            "condition=Ready",
+            "--timeout=60s",
+            "pod",
+            &name,
         ])?;
         cluster.kubectl.apply(&json!({
             "apiVersion": "v1", "kind": "PersistentVolume",
@@ -64,7 +71,8 @@ impl<'a> LocalVolume<'a> {
 impl Drop for LocalVolume<'_> {
     fn drop(&mut self) {
         let kubectl = &self.cluster.kubectl;
-        let _ = kubectl.run(&["--namespace", "default", "delete", "pod", &self.name, "--wait=false"]);
+        let _ =
+            kubectl.run(&["--namespace", "default", "delete", "pod", &self.name, "--wait=false"]);
         let _ = kubectl.run(&["delete", "persistentvolume", &self.name, "--wait=false"]);
         let _ = kubectl.run(&["delete", "storageclass", &self.name, "--wait=false"]);
     }

@@ -1,6 +1,5 @@
 //! Waiting for what a cluster does, with the reason why it has not come yet.
 
-use std::fmt::Display;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -19,16 +18,15 @@ pub type Elapsed = Duration;
 /// # Errors
 ///
 /// What was waited for, and why the last look did not find it.
-pub fn until<T, E: Display>(
+pub fn until<T, E: Into<Failure>>(
     what: &str,
     limit: Duration,
     mut look: impl FnMut() -> Result<T, E>,
 ) -> Result<(T, Elapsed), Failure> {
     let begun = Instant::now();
     let mut last = String::new();
-    let found = eventually_every(PAUSE, limit, || {
-        look().map_err(|error| last = error.to_string()).ok()
-    });
+    let found =
+        eventually_every(PAUSE, limit, || look().map_err(|error| last = error.into().0).ok());
     match found {
         Some(found) => Ok((found, begun.elapsed())),
         None => Err(Failure(format!("{what}: not within {} s: {last}", limit.as_secs()))),
@@ -40,13 +38,13 @@ pub fn until<T, E: Display>(
 /// # Errors
 ///
 /// What the first look that found something wrong says.
-pub fn holds_for<E: Display>(
+pub fn holds_for<E: Into<Failure>>(
     what: &str,
     time: Duration,
     mut look: impl FnMut() -> Result<(), E>,
 ) -> Result<(), Failure> {
     match eventually_every(PAUSE, time, || look().err()) {
-        Some(error) => Err(Failure(format!("{what}: {error}"))),
+        Some(error) => Err(Failure(format!("{what}: {}", error.into().0))),
         None => Ok(()),
     }
 }

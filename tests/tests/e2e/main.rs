@@ -5,3 +5,4 @@
 //! after the other: some take parts of the cluster away.
 
 mod groups;
+mod lives;
