@@ -7,6 +7,8 @@
 //!   the image (`kind load docker-image`).
 //! - `COPPICE_STOP_COMPONENT`, `COPPICE_START_COMPONENT`: kill and start a part of
 //!   the control plane; the last argument is its name (`apiserver`).
+//! - `COPPICE_KILL_CONTAINER`: SIGKILLs a container, also while the API server is away;
+//!   the last argument is `<namespace>/<pod>/<container>`.
 //!
 //! Without a cluster nothing is shown, and that is said aloud; where
 //! `COPPICE_REQUIRE_CLUSTER` is `1` it is a failure.
@@ -19,6 +21,7 @@ mod install;
 mod kubectl;
 mod ledger;
 mod namespace;
+mod operator;
 mod storage;
 mod until;
 
@@ -33,6 +36,7 @@ pub use install::{Images, OPERATOR_NAMESPACE};
 pub use kubectl::{Kubectl, KubectlError};
 pub use ledger::Ledger;
 pub use namespace::Namespace;
+pub use operator::{OperatorAway, break_ca_bundles, ca_bundles};
 pub use storage::LocalVolume;
 pub use until::{Elapsed, holds_for, until};
 

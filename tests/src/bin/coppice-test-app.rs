@@ -7,8 +7,8 @@
 //! - `elements GROUP KEY`: prints all elements of a set of strings, a line each.
 //! - `hang PORT`: accepts connections and never answers.
 //! - `write GROUP KEY MILLISECONDS [COUNT]`: adds elements of its own, one each so many
-//!   milliseconds, and prints `acked ELEMENT` for each that was acknowledged. Ends with
-//!   0 after COUNT, or when it is told to.
+//!   milliseconds, and prints `acked ELEMENT` for each that was acknowledged, and how
+//!   large the set is. Ends with 0 after COUNT, or when it is told to.
 
 use std::env;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -123,7 +123,10 @@ fn write(group: &str, key: &str, pause: &str, count: Option<u64>) -> Result<bool
         }
         let element = format!("{started}/{run}/{number}");
         match client.send_json("POST", &path, &json!({"op": "add", "element": element})) {
-            Ok(answer) if answer.is_success() => say(&format!("acked {element}")),
+            Ok(answer) if answer.is_success() => {
+                say(&format!("acked {element}"));
+                say(&format!("size {}", answer.json()["result"]["size"]));
+            }
             Ok(answer) => say(&format!("refused {} {element}: {}", answer.status, answer.text())),
             Err(error) => say(&format!("unknown {element}: {error}")),
         }

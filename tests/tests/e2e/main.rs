@@ -6,3 +6,5 @@
 
 mod groups;
 mod lives;
+mod outages;
+mod workloads;

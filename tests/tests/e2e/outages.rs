@@ -1,0 +1,251 @@
+//! Parts of the cluster taken away: what goes on, what waits, and what recovers alone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use coppice_tests::cluster::{
+    Cluster, Environment, Failure, Kubectl, Namespace, OperatorAway, Workload, break_ca_bundles,
+    ca_bundles, test, test_labelled, until,
+};
+use coppice_tests::progress::say;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::groups::{group, is, operate, ready, value_at};
+use super::workloads::{event, reason};
+
+const SOON: Duration = Duration::from_secs(60);
+/// Within this time of recovery a denied workload runs.
+const RECOVERY: Duration = Duration::from_secs(30);
+
+/// A write at one pod is read at the other.
+fn replicates(kubectl: &Kubectl, pods: &[String], key: &str) -> Result<(), Failure> {
+    let path = format!("/v1/groups/hits/objects/{key}");
+    operate(kubectl, &pods[0], &path, &json!({"op": "increment", "by": 2}))?;
+    let read = || value_at(kubectl, &pods[1], &path).and_then(|value| is(&value, &json!(2)));
+    until(&format!("{key} is at the other pod"), SOON, read).map(|_| ())
+}
+
+/// Kills the agent of a pod, and waits until it has started again.
+fn restart_agent(space: &Namespace, kill: &Environment, pod: &str) -> Result<(), Failure> {
+    let restarts = || -> Result<Value, Failure> {
+        let pod = space.kubectl.get("pod", pod)?;
+        Ok(pod["status"]["initContainerStatuses"][0].clone())
+    };
+    let before = restarts()?["restartCount"].clone();
+    kill.run(&format!("{}/{pod}/coppice-agent", space.name))?;
+    until(&format!("the agent of {pod} is started again"), SOON, || {
+        let state = restarts()?;
+        let is_back = state["restartCount"] != before && state["started"] == true;
+        if is_back { Ok(()) } else { Err(Failure(state.to_string())) }
+    })
+    .map(|_| ())
+}
+
+/// What has to hold while the operator is away, and after it is back.
+fn outage(
+    (cluster, space): (&Cluster, &Namespace),
+    kill: &Environment,
+    take_away: impl FnOnce() -> Result<OperatorAway, Failure>,
+) -> Result<(), Failure> {
+    let kubectl = &space.kubectl;
+    let app = Workload::deployment("web", 2);
+    kubectl.apply(&group("hits", "PNCounter", "web"))?;
+    app.apply(cluster, space)?;
+    let (pods, _) = until("two pods", SOON, || app.running(kubectl, 2))?;
+    ready(kubectl, "hits", "2/2")?;
+    replicates(kubectl, &pods, "before")?;
+
+    let away = take_away()?;
+    replicates(kubectl, &pods, "running")?;
+    restart_agent(space, kill, &pods[1])?;
+    replicates(kubectl, &pods, "restarted")?;
+    let late = Workload::deployment("late", 1);
+    late.apply(cluster, space)?;
+    let (said, _) = until("a pod that opted in itself is denied", SOON, || {
+        let sets = kubectl.list("replicasets", "app=late")?;
+        let conditions = sets.first().map(|set| set["status"]["conditions"].to_string());
+        let conditions = conditions.unwrap_or_default();
+        let is_told = conditions.contains("ReplicaFailure");
+        if is_told { Ok(conditions) } else { Err(Failure(format!("conditions {conditions}"))) }
+    })?;
+    assert!(said.contains("no coppice-agent sidecar"), "the policy's message: {said}");
+    let opted = json!({"coppice.dev/inject": "true"});
+    let other = Namespace::labelled(cluster, "opted", &opted)?;
+    other.kubectl.apply(&group("hits", "PNCounter", "web"))?;
+    let mut admitted = Workload::deployment("web", 1);
+    admitted.labels = json!({});
+    admitted.apply(cluster, &other)?;
+    until("a pod of an opted-in namespace is admitted", SOON, || {
+        let pods = admitted.pods(&other.kubectl)?;
+        let phase = pods.first().map(|pod| pod["status"]["phase"].clone());
+        is(&json!(phase), &json!("Running"))
+    })?;
+
+    away.come_back()?;
+    let recovered = Instant::now();
+    until("the denied pod runs", RECOVERY, || late.running(kubectl, 1))?;
+    say(&format!("    the denied pod runs {:.1?} after the recovery", recovered.elapsed()));
+    let message = reason(&other.kubectl, "hits", ("Injected", "SidecarMissing"))?;
+    assert!(message.contains("web-"), "which pods: {message}");
+    event(&other.kubectl, "ReplicationGroup", "SidecarMissing")?;
+    Ok(())
+}
+
+#[test]
+fn pods_run_on_and_recover_alone_when_the_operator_is_down() -> Result<(), Failure> {
+    test("down", |cluster, space| {
+        let Some(kill) = Environment::needed("COPPICE_KILL_CONTAINER", "operator down") else {
+            return Ok(());
+        };
+        outage((cluster, space), &kill, OperatorAway::down)
+    })
+}
+
+#[test]
+fn pods_run_on_and_recover_alone_when_the_operator_hangs() -> Result<(), Failure> {
+    test("hung", |cluster, space| {
+        let Some(kill) = Environment::needed("COPPICE_KILL_CONTAINER", "operator hung") else {
+            return Ok(());
+        };
+        outage((cluster, space), &kill, || OperatorAway::hung(&cluster.images.app))
+    })
+}
+
+#[test]
+fn pods_run_on_and_recover_alone_behind_a_wrong_ca_bundle() -> Result<(), Failure> {
+    test("cabundle", |cluster, space| {
+        let Some(kill) = Environment::needed("COPPICE_KILL_CONTAINER", "wrong caBundle") else {
+            return Ok(());
+        };
+        // A certificate of no use here: that of the API server's own authority.
+        let others = Kubectl::within("kube-system").get("configmap", "kube-root-ca.crt")?;
+        let others = others["data"]["ca.crt"].as_str().unwrap_or_default().to_owned();
+        let wrong = STANDARD.encode(others);
+        outage((cluster, space), &kill, || {
+            let away = OperatorAway::down()?;
+            break_ca_bundles(&cluster.kubectl, &wrong)?;
+            Ok(away)
+        })?;
+        // And with the operator there, it is mended at once.
+        break_ca_bundles(&cluster.kubectl, &wrong)?;
+        let (_, elapsed) = until("the caBundle is mended", RECOVERY, || {
+            let bundles = ca_bundles(&cluster.kubectl)?;
+            if bundles.contains(&wrong) { Err(Failure("still wrong".to_owned())) } else { Ok(()) }
+        })?;
+        say(&format!("    mended after {elapsed:.1?}"));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_minute_without_the_api_server_stops_no_replication() -> Result<(), Failure> {
+    test("api", |cluster, space| {
+        let name = "a_minute_without_the_api_server_stops_no_replication";
+        let (Some(stop), Some(start), Some(kill)) = (
+            Environment::needed("COPPICE_STOP_COMPONENT", name),
+            Environment::needed("COPPICE_START_COMPONENT", name),
+            Environment::needed("COPPICE_KILL_CONTAINER", name),
+        ) else {
+            return Ok(());
+        };
+        let kubectl = &space.kubectl;
+        let app = Workload::deployment("web", 3).doing(&["write", "ledger", "all", "250"]);
+        kubectl.apply(&group("ledger", "GSet", "web"))?;
+        app.apply(cluster, space)?;
+        let (pods, _) = until("three pods", SOON, || app.running(kubectl, 3))?;
+        ready(kubectl, "ledger", "3/3")?;
+
+        stop.run("apiserver")?;
+        let begun = Instant::now();
+        let killed = pods[2].clone();
+        let is_killed = kill.run(&format!("{}/{killed}/coppice-agent", space.name));
+        let wait = Duration::from_mins(1);
+        let _ = coppice_tests::eventually::eventually(wait, || None::<()>);
+        start.run("apiserver")?;
+        let away = begun.elapsed();
+        is_killed?;
+        until("the API server answers", Duration::from_mins(2), || kubectl.run(&["get", "pods"]))?;
+        until("three pods", SOON, || app.running(kubectl, 3))?;
+
+        // What each app saw in the last 40 s of that minute, by its own log.
+        let mut grown = BTreeMap::new();
+        for pod in &pods {
+            let since = format!("--since={}s", away.as_secs() + begun.elapsed().as_secs());
+            let log = kubectl.run(&["logs", pod, "--container", "app", &since, "--timestamps"])?;
+            let (own, size) = writes_and_growth(&log);
+            say(&format!("    {pod}: {own} own writes acknowledged, the set grew by {size}"));
+            grown.insert(pod.clone(), (own, size));
+        }
+        for (pod, (own, size)) in &grown {
+            assert!(*own > 0, "{pod}: no write was acknowledged");
+            assert!(size > &(own * 2), "{pod}: it saw {size} new elements and wrote {own} itself");
+        }
+        let pod = kubectl.get("pod", &killed)?;
+        let restarts = &pod["status"]["initContainerStatuses"][0]["restartCount"];
+        assert_eq!(*restarts, 1, "{killed}: its agent was killed once");
+        ready(kubectl, "ledger", "3/3")?;
+        Ok(())
+    })
+}
+
+/// How many writes a log says were acknowledged, and by how much the set grew.
+fn writes_and_growth(log: &str) -> (u64, u64) {
+    let words = log.lines().filter_map(|line| line.split_once(' ').map(|(_, rest)| rest));
+    let own = words.clone().filter(|line| line.starts_with("acked ")).count();
+    let sizes: Vec<u64> =
+        words.filter_map(|line| line.strip_prefix("size ")?.parse().ok()).collect();
+    let grown = sizes.last().zip(sizes.first()).map_or(0, |(last, first)| last - first);
+    (u64::try_from(own).unwrap_or(u64::MAX), grown)
+}
+
+#[test]
+fn another_leader_writes_within_15_s_of_the_ones_death() -> Result<(), Failure> {
+    test("leader", |_, space| {
+        let name = "another_leader_writes_within_15_s_of_the_ones_death";
+        let Some(kill) = Environment::needed("COPPICE_KILL_CONTAINER", name) else { return Ok(()) };
+        let operator = Kubectl::within(coppice_tests::cluster::OPERATOR_NAMESPACE);
+        let leader = || -> Result<String, Failure> {
+            let lease = operator.get("lease", "coppice-operator")?;
+            let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+            if holder.is_empty() { Err(Failure(lease.to_string())) } else { Ok(holder.to_owned()) }
+        };
+        let before = leader()?;
+        let containers = operator.get("pod", &before)?["spec"]["containers"].clone();
+        let container = containers[0]["name"].as_str().unwrap_or_default().to_owned();
+        kill.run(&format!("{}/{before}/{container}", coppice_tests::cluster::OPERATOR_NAMESPACE))?;
+        let killed = Instant::now();
+        space.kubectl.apply(&group("hits", "PNCounter", "web"))?;
+        let limit = Duration::from_secs(15);
+        until("its service is written", limit, || space.kubectl.get("service", "coppice-g-hits"))?;
+        say(&format!(
+            "    written {:.1?} after the kill; leader {before}, then {}",
+            killed.elapsed(),
+            leader()?
+        ));
+        Ok(())
+    })
+}
+
+#[test]
+fn an_opted_in_namespaces_pods_are_injected_again_after_an_outage() -> Result<(), Failure> {
+    test_labelled("again", &json!({"coppice.dev/inject": "true"}), |cluster, space| {
+        let kubectl = &space.kubectl;
+        kubectl.apply(&group("hits", "PNCounter", "web"))?;
+        let mut app = Workload::deployment("web", 1);
+        app.labels = json!({});
+        let away = OperatorAway::down()?;
+        app.apply(cluster, space)?;
+        until("a pod", SOON, || {
+            if app.pods(kubectl)?.is_empty() { Err(Failure("none".to_owned())) } else { Ok(()) }
+        })?;
+        away.come_back()?;
+        let message = reason(kubectl, "hits", ("Injected", "SidecarMissing"))?;
+        assert!(message.contains("kubectl"), "what to do: {message}");
+        kubectl.run(&["rollout", "restart", "deployment/web"])?;
+        until("a pod with a sidecar", SOON, || app.running(kubectl, 1))?;
+        ready(kubectl, "hits", "1/1").map(|_| ())
+    })
+}
