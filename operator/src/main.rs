@@ -1,3 +1,7 @@
-//! The operator's program; all of it is in the library.
+//! The operator's command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    coppice_operator::cli::main(std::env::args_os())
+}
