@@ -35,6 +35,10 @@ run: build ## Leave three agents running, and print curl lines to try
 test: prerequisites-test build ## Run all tests
 	$(cargo) test $(locked) --workspace
 
+.PHONY: e2e
+e2e: build ## The suite against the cluster that KUBECONFIG names (COPPICE_INSTALLED=1: with the Coppice that is there)
+	@scripts/e2e
+
 # === For those who change the code
 
 .PHONY: check

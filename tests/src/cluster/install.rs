@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::{Environment, Failure, Kubectl, until};
 use crate::progress::say;
 
@@ -53,7 +55,10 @@ pub(super) fn install(kubectl: &Kubectl) -> Result<Images, Failure> {
         until("the API serves ReplicationGroups", Duration::from_secs(30), || {
             kubectl.run(&["get", "replicationgroups", "--all-namespaces"])
         })?;
-        say(&format!("--- applying {manifests}"));
+        kubectl.apply(&json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OPERATOR_NAMESPACE},
+        }))?;
+        say("--- installing Coppice");
         kubectl.apply_text(&fs::read_to_string(&manifests)?)?;
     }
     let operator = Kubectl::within(OPERATOR_NAMESPACE);
