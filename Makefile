@@ -39,6 +39,10 @@ test: prerequisites-test build ## Run all tests
 e2e: build ## The suite against the cluster that KUBECONFIG names (COPPICE_INSTALLED=1: with the Coppice that is there)
 	@scripts/e2e
 
+.PHONY: kind-demo
+kind-demo: ## Coppice in a kind cluster: three pods, one writes, another reads (needs docker, kind, kubectl)
+	scripts/kind-demo
+
 # === For those who change the code
 
 .PHONY: check
@@ -65,6 +69,25 @@ mutants: ## Mutate crates/crdt and list what no test notices (needs cargo-mutant
 		{ echo "Missing: cargo-mutants. Install it with 'cargo install --locked cargo-mutants'." >&2; exit 1; }
 	env -u CARGO_TARGET_DIR PROPTEST_CASES=64 cargo mutants --package coppice-crdt --all-features --jobs 2
 
+.PHONY: chart
+chart: prerequisites-chart ## Lint and render the charts; apply them to the API server that KUBECONFIG names, as a dry run
+	$(cargo) test $(locked) --package coppice-tests --test chart -- --include-ignored
+
+.PHONY: manifests
+manifests: prerequisites-chart ## Write what is made of the chart: deploy/coppice.yaml, and the values in its README
+	@mkdir -p deploy
+	scripts/manifests > deploy/coppice.yaml.new
+	mv deploy/coppice.yaml.new deploy/coppice.yaml
+	COPPICE_UPDATE=1 $(cargo) test $(locked) --package coppice-tests --test chart -- the_readme_lists_the_values
+
+.PHONY: images
+images: ## Build the container images (IMAGE_TAG=tag; needs docker)
+	scripts/images $${IMAGE_TAG:-dev}
+
+.PHONY: rules
+rules: prerequisites-rules build ## Check alerts and dashboards against a real Prometheus that scrapes real agents and a real operator
+	$(cargo) test $(locked) --package coppice-tests --test rules -- --include-ignored
+
 .PHONY: bench-quick
 bench-quick: prerequisites-bench ## Compare with redis in one interleaved run (release profile)
 	$(cargo) build $(locked) --release --workspace --bin coppice-agent --bin coppice-bench
@@ -89,6 +112,14 @@ prerequisites: ## Check what the system lacks; install it when run as root on De
 .PHONY: prerequisites-test
 prerequisites-test:
 	@scripts/prerequisites curl
+
+.PHONY: prerequisites-chart
+prerequisites-chart:
+	@scripts/prerequisites python3 python3-venv
+
+.PHONY: prerequisites-rules
+prerequisites-rules:
+	@scripts/prerequisites prometheus
 
 .PHONY: prerequisites-bench
 prerequisites-bench:

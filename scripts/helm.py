@@ -1,11 +1,13 @@
 """The part of Helm's command line that this project uses, over Helm's library.
 
 Commands and flags are spelt as in `helm`; what differs: `template` prints objects
-in the order of the files of the chart, and `lint` fails on warnings.
+in the order of the files of the chart, or as JSON, and `lint` fails on warnings.
 """
 
 import argparse
+import json
 import pathlib
+import re
 import sys
 
 import helm_python as helm
@@ -34,10 +36,21 @@ def template(args):
     """Prints what would be installed, without a cluster."""
     with helm.Chart.load(args.chart) as chart:
         rendered = chart.render(values(args), name=args.name, namespace=args.namespace)
-    for path, text in sorted(rendered.items()):
-        notes = path.endswith("/NOTES.txt")
-        if notes == args.notes and text.strip():
-            print(text.strip() if notes else f"---\n# Source: {path}\n{text.strip().removeprefix('---').strip()}")
+    notes = next((text for path, text in rendered.items() if path.endswith("/NOTES.txt")), "")
+    documents = [
+        (path, text.strip())
+        for path in sorted(rendered)
+        if not path.endswith("/NOTES.txt")
+        for text in re.split(r"^---$", rendered[path], flags=re.MULTILINE)
+        if any(line.strip() and not line.startswith("#") for line in text.splitlines())
+    ]
+    if args.notes:
+        print(notes.strip())
+    elif args.output == "json":
+        print(json.dumps([helm.values_from_yaml(text) for _, text in documents], indent=1))
+    else:
+        for path, text in documents:
+            print(f"---\n# Source: {path}\n{text}")
 
 
 def lint(args):
@@ -98,7 +111,9 @@ def arguments():
         added.add_argument("--wait", action="store_true")
         return added
 
-    command(template, "template", "name", "chart").add_argument("--notes", action="store_true", help="only NOTES.txt")
+    added = command(template, "template", "name", "chart")
+    added.add_argument("--notes", action="store_true", help="only what an installation tells people")
+    added.add_argument("--output", choices=("yaml", "json"), default="yaml")
     command(lint, "lint", "chart").add_argument("--kube-version")
     for name in ("install", "upgrade"):
         added = command(install, name, "name", "chart")
