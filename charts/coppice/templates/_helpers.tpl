@@ -20,9 +20,9 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- if hasPrefix "@" $tag }}{{ $tag }}{{ else }}:{{ $tag }}{{ end -}}
 {{- end }}
 
-{{/* The namespaces in which nothing is ever injected, as a JSON array. */}}
+{{/* The namespaces in which nothing is ever injected; the operator knows the same. */}}
 {{- define "coppice.excluded" -}}
-{{- append .Values.injection.excludedNamespaces .Release.Namespace | uniq | toJson -}}
+{{- list "kube-system" "kube-public" "kube-node-lease" .Release.Namespace | uniq | toJson -}}
 {{- end }}
 
 {{/* Expressions of a namespaceSelector: where Coppice works at all. */}}

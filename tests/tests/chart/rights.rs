@@ -80,9 +80,14 @@ fn agents_get_endpoint_slices_and_nothing_else() {
 fn with_namespaces_named_nothing_is_granted_elsewhere() {
     let objects = rendered(PRESETS[2].1);
     let everywhere = granted(named(&objects, "ClusterRole", "coppice-operator"));
-    let expected: BTreeSet<_> = [("authentication.k8s.io", "tokenreviews", "create")]
-        .map(|(group, resource, verb)| (group.to_owned(), resource.to_owned(), verb.to_owned()))
-        .into();
+    let expected: BTreeSet<_> = [
+        ("authentication.k8s.io", "tokenreviews", "create"),
+        ("", "namespaces", "get"),
+        ("", "namespaces", "list"),
+        ("", "namespaces", "watch"),
+    ]
+    .map(|(group, resource, verb)| (group.to_owned(), resource.to_owned(), verb.to_owned()))
+    .into();
     assert_eq!(everywhere, expected, "what is not limited to names");
 
     let whole = rendered(&[]);
