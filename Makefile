@@ -52,6 +52,12 @@ check: format-check lint docs licences ## Format, lints, docs and licences; noth
 format: ## Format the code in place
 	cargo fmt --all
 
+.PHONY: crds
+crds: ## Write crds/ from the types in crates/api
+	@mkdir -p crds
+	$(cargo) run $(locked) --quiet --package coppice-api --features crdgen --bin crdgen > crds/coppice.dev_replicationgroups.yaml.new
+	@mv crds/coppice.dev_replicationgroups.yaml.new crds/coppice.dev_replicationgroups.yaml
+
 .PHONY: sim
 sim: build ## Simulate faults over 1,000 seeds (SIM_SEEDS=n: so many; SIM_SEED=n: replay one)
 	$(target_dir)/debug/coppice-sim

@@ -9,16 +9,22 @@
 //! definition, with defaults that it has never heard of.
 
 mod condition;
+mod definition;
 mod problems;
 mod publish;
 mod replication_group;
 pub(crate) mod rules;
 pub(crate) mod schema;
 mod status;
+#[cfg(feature = "crdgen")]
+mod yaml;
 
 pub use condition::{ConditionReason, ConditionType};
+pub use definition::definition;
 pub use publish::publish;
 pub use replication_group::{
     AgentSettings, ReplicationGroup, ReplicationGroupSpec, Selector, VolumeKind, VolumeSpec,
 };
 pub use status::ReplicationGroupStatus;
+#[cfg(feature = "crdgen")]
+pub use yaml::definition_yaml;

@@ -45,7 +45,7 @@ pub struct Group {
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct CrdtSpec {
-    /// The CRDT type.
+    /// The CRDT type: what every object is, and so what becomes of concurrent writes.
     #[serde(rename = "type", serialize_with = "write_type", deserialize_with = "read_type")]
     #[cfg_attr(feature = "crd", schemars(schema_with = "schema::crdt_type"))]
     pub crdt_type: CrdtType,
@@ -56,7 +56,7 @@ pub struct CrdtSpec {
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Sync {
-    /// At the latest after this time.
+    /// After this time at the latest.
     #[cfg_attr(feature = "crd", schemars(schema_with = "schema::sync_interval"))]
     pub interval: TextDuration,
     /// At once too, coalesced while a link is busy.
@@ -105,19 +105,19 @@ pub enum Durability {
 #[cfg_attr(feature = "crd", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Limits {
-    /// Objects.
+    /// How many objects there may be.
     #[cfg_attr(feature = "crd", schemars(schema_with = "schema::entries"))]
     pub objects: u64,
-    /// Bytes of one value, by PUT or `set`.
+    /// How large one value may be, by PUT or `set`.
     #[cfg_attr(feature = "crd", schemars(schema_with = "schema::value_bytes"))]
     pub value_bytes: ByteSize,
-    /// Live entries over all objects.
+    /// How many live entries there may be, over all objects.
     #[cfg_attr(feature = "crd", schemars(schema_with = "schema::entries"))]
     pub elements: u64,
-    /// Bytes of the arrival log; a peer further behind is repaired by state.
+    /// How large the arrival log may be; a peer further behind is repaired by state.
     #[cfg_attr(feature = "crd", schemars(schema_with = "schema::log_bytes"))]
     pub log_bytes: ByteSize,
-    /// Age of the oldest entry in the arrival log.
+    /// How old the oldest entry of the arrival log may be.
     #[cfg_attr(feature = "crd", schemars(schema_with = "schema::log_age"))]
     pub log_age: TextDuration,
 }

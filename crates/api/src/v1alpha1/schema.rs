@@ -1,4 +1,4 @@
-//! The schema of single fields: shape, bounds, default text.
+//! The schema of single fields: shape and bounds.
 //!
 //! Bounds are those of [`crate::agent_config::bounds`], so that what the API server
 //! lets through is what agents accept. A pattern says to tools what the rule beside
@@ -36,7 +36,6 @@ fn duration((least, most): (TextDuration, TextDuration)) -> Schema {
 fn size((least, most): (ByteSize, ByteSize)) -> Schema {
     json_schema!({
         "x-kubernetes-int-or-string": true,
-        "anyOf": [{ "type": "integer" }, { "type": "string" }],
         "maxLength": MAX_TEXT,
         "pattern": rules::SIZE,
         "x-kubernetes-validations": rules::size_between(&least.to_string(), &most.to_string()),
@@ -121,6 +120,7 @@ pub(super) fn id(_: Generator) -> Schema {
     })
 }
 
+/// That a label's key is one is a rule: a schema has no pattern for keys.
 pub(super) fn match_labels(_: Generator) -> Schema {
     json_schema!({
         "type": "object",
@@ -154,7 +154,6 @@ pub(super) fn resources(_: Generator) -> Schema {
             "maxProperties": 16,
             "additionalProperties": {
                 "x-kubernetes-int-or-string": true,
-                "anyOf": [{ "type": "integer" }, { "type": "string" }],
                 "maxLength": MAX_TEXT,
                 "pattern": QUANTITY,
             },
@@ -167,31 +166,5 @@ pub(super) fn resources(_: Generator) -> Schema {
             "limits": quantities("What it may use at most."),
         },
         "x-kubernetes-validations": rules::resources(),
-    })
-}
-
-// === Status
-
-pub(super) fn generation(_: Generator) -> Schema {
-    json_schema!({ "type": "integer", "format": "int64" })
-}
-
-pub(super) fn status_id(_: Generator) -> Schema {
-    json_schema!({ "type": "string", "maxLength": 36 })
-}
-
-pub(super) fn members(_: Generator) -> Schema {
-    json_schema!({ "type": "string", "maxLength": 32 })
-}
-
-pub(super) fn count(_: Generator) -> Schema {
-    json_schema!({ "type": "integer", "format": "int32", "minimum": 0 })
-}
-
-pub(super) fn agent_versions(_: Generator) -> Schema {
-    json_schema!({
-        "type": "object",
-        "maxProperties": 16,
-        "additionalProperties": { "type": "integer", "format": "int32", "minimum": 0 },
     })
 }
