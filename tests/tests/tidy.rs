@@ -218,11 +218,11 @@ fn pure_crates_name_nothing_impure() {
 }
 
 #[test]
-fn serde_yaml_is_named_once() {
-    let naming: Vec<_> = rust_files_naming("serde_yaml");
-    if naming.len() > 1 {
-        report("one file knows the YAML parser, so that it can be replaced", naming);
-    }
+fn serde_yaml_is_named_where_it_reads_and_where_it_writes() {
+    let may = ["agent/src/config/parse.rs", "crates/api/src/v1alpha1/yaml.rs"];
+    let naming = rust_files_naming("serde_yaml").into_iter();
+    let offenders = naming.filter(|path| !may.contains(&path.as_str()));
+    report("two files know the YAML parser, so that it can be replaced", offenders);
 }
 
 #[test]

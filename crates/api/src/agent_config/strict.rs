@@ -125,3 +125,27 @@ impl<'de, K: DeserializeSeed<'de>> Visitor<'de> for KnownKey<K> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::de::value::{Error, MapDeserializer};
+
+    use super::super::Sync;
+    use super::*;
+
+    fn fields(
+        names: &'static [&'static str],
+    ) -> MapDeserializer<'static, impl Iterator<Item = (&'static str, bool)>, Error> {
+        MapDeserializer::new(names.iter().map(|name| (*name, false)))
+    }
+
+    #[test]
+    fn a_field_is_refused_where_it_is_read_strictly_and_ignored_elsewhere() {
+        let known = read::<_, Sync>(fields(&["eager"])).unwrap();
+        assert!(!known.eager);
+        let error = read::<_, Sync>(fields(&["eager", "eagre"])).unwrap_err();
+        assert_eq!(error.to_string(), "unknown field `eagre`, expected `interval` or `eager`");
+        let lenient = Sync::deserialize(fields(&["eager", "eagre"])).unwrap();
+        assert_eq!(lenient, known, "it is what a newer release may have written");
+    }
+}

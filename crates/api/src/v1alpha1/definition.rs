@@ -7,6 +7,10 @@ use super::ReplicationGroup;
 
 /// The `CustomResourceDefinition` of [`ReplicationGroup`], always with the same order
 /// of fields.
+///
+/// # Panics
+///
+/// Never: the types of Kubernetes are JSON.
 #[must_use]
 pub fn definition() -> Value {
     let definition = serde_json::to_value(ReplicationGroup::crd());

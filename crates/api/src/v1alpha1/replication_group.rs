@@ -121,20 +121,20 @@ pub struct VolumeSpec {
     /// volume; local writes stop at 80 % of it.
     #[schemars(schema_with = "schema::volume_size")]
     pub size: ByteSize,
-    /// With EphemeralClaim: the claim's class; if left out, the cluster's default.
+    /// With `EphemeralClaim`: the claim's class; if left out, the cluster's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::storage_class_name")]
     pub storage_class_name: Option<String>,
-    /// With PodVolume: which of the pod's own volumes is used.
+    /// With `PodVolume`: which of the pod's own volumes is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::volume_name")]
     pub volume_name: Option<String>,
-    /// What an answered write survives. Always: a power loss, by an fsync before the
-    /// answer. Interval: a crash of the agent, and of a power loss all but the last
-    /// fsyncInterval. None: a crash of the agent.
+    /// What an answered write survives. `Always`: a power loss, by an fsync before the
+    /// answer. `Interval`: a crash of the agent, and of a power loss all but the last
+    /// `fsyncInterval`. `None`: a crash of the agent.
     #[schemars(schema_with = "schema::durability")]
     pub durability: Durability,
-    /// With durability Interval: the longest time between write and fsync.
+    /// With durability `Interval`: the longest time between write and fsync.
     #[schemars(schema_with = "schema::fsync_interval")]
     pub fsync_interval: TextDuration,
 }

@@ -2,8 +2,8 @@
 //!
 //! The API server evaluates them when an object is made or changed; those that name
 //! `oldSelf` only when it is changed. Every rule has its cases in
-//! `tests/rules/` beside this crate, which run without a
-//! cluster and against a real API server.
+//! `tests/crd_rules/cases.rs` of this crate, which run without a cluster and, by
+//! `tests/tests/crd_rules.rs`, against a real API server.
 
 use serde_json::{Value, json};
 

@@ -20,8 +20,8 @@ pub struct ReplicationGroupStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "id")]
     pub id: Option<Uuid>,
-    /// Ready, Progressing, Injected, Converged, CertificatesReady and StorageHealthy:
-    /// True is good, and what is wrong is the reason, with the mend in the message.
+    /// `Ready`, `Progressing`, `Injected`, `Converged`, `CertificatesReady` and
+    /// `StorageHealthy`: True is good, and what is wrong is the reason, with the mend in the message.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,

@@ -11,6 +11,10 @@ const HEAD: &str = "\
 ";
 
 /// The definition, as it stands in `crds/`.
+///
+/// # Panics
+///
+/// Never: JSON can be written as YAML.
 #[must_use]
 pub fn definition_yaml() -> String {
     let yaml = serde_yaml::to_string(&definition()).expect("JSON can be written as YAML");
