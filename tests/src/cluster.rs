@@ -22,6 +22,7 @@ mod kubectl;
 mod ledger;
 mod namespace;
 mod operator;
+mod port_forward;
 mod storage;
 mod until;
 
@@ -37,6 +38,7 @@ pub use kubectl::{Kubectl, KubectlError};
 pub use ledger::Ledger;
 pub use namespace::Namespace;
 pub use operator::{OperatorAway, break_ca_bundles, ca_bundles};
+pub use port_forward::PortForward;
 pub use storage::LocalVolume;
 pub use until::{Elapsed, holds_for, until};
 

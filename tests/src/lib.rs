@@ -14,6 +14,7 @@ pub mod preload;
 pub mod progress;
 pub mod proxy;
 mod rng;
+pub mod rogue;
 pub mod scale;
 pub mod sim;
 pub mod trio;

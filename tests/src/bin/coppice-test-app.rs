@@ -71,10 +71,8 @@ fn client_of(url: &str) -> Result<(Client, String), String> {
 
 fn request(method: &str, path: &str, body: Option<&str>) -> Result<bool, String> {
     let content = body.map(|body| ("application/json", body.as_bytes()));
-    let (mut client, path) = match path.starts_with('/') {
-        true => (client()?, path.to_owned()),
-        false => client_of(path)?,
-    };
+    let is_path = path.starts_with('/');
+    let (mut client, path) = if is_path { (client()?, path.to_owned()) } else { client_of(path)? };
     let answer = client.send(method, &path, content).map_err(|error| error.to_string())?;
     say(&format!("{} {}", answer.status, answer.text()));
     Ok(true)

@@ -118,6 +118,16 @@ impl Kubectl {
         self.run_with(&arguments, Some(text))
     }
 
+    /// Makes an object as far as admission goes, and does not keep it.
+    ///
+    /// # Errors
+    ///
+    /// If it is refused.
+    pub fn create_dry(&self, text: &str) -> Result<String, KubectlError> {
+        let arguments = ["create", "--dry-run=server", "--filename", "-", TIMEOUT];
+        self.run_with(&arguments, Some(text))
+    }
+
     /// Changes some fields of an object.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ impl OperatorAway {
     pub fn down() -> Result<Self, Failure> {
         let away = Self::remembered()?;
         away.operator.run(&["scale", "deployment", DEPLOYMENT, "--replicas=0"])?;
-        until("the operator is down", Duration::from_secs(60), || {
+        until("the operator is down", Duration::from_mins(1), || {
             let pods = away.operator.list("pods", "app.kubernetes.io/name=coppice")?;
             if pods.is_empty() { Ok(()) } else { Err(Failure(format!("{} pods", pods.len()))) }
         })?;

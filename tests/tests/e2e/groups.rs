@@ -40,7 +40,7 @@ pub(crate) fn ready(kubectl: &Kubectl, name: &str, members: &str) -> Result<Dura
         }
         Err(Failure(group["status"].to_string()))
     };
-    until(&what, Duration::from_secs(60), look).map(|((), elapsed)| elapsed)
+    until(&what, Duration::from_mins(1), look).map(|((), elapsed)| elapsed)
 }
 
 /// The value of an object, as the app of a pod reads it.
@@ -77,7 +77,7 @@ fn an_applied_group_replicates_between_the_pods_of_a_deployment() -> Result<(), 
         let begun = Instant::now();
         kubectl.apply(&group("page-views", "PNCounter", "web"))?;
         app.apply(cluster, space)?;
-        let limit = Duration::from_secs(60);
+        let limit = Duration::from_mins(1);
         let (pods, _) = until("three pods with sidecars", limit, || app.running(kubectl, 3))?;
         let injected = begun.elapsed();
         ready(kubectl, "page-views", "3/3")?;
@@ -122,7 +122,7 @@ fn scaling_a_restart_and_deletions_lose_nothing_acknowledged() -> Result<(), Fai
         kubectl.apply(&group("ledger", "GSet", "web"))?;
         app.apply(cluster, space)?;
         let ledger = Ledger::follow(space, &app);
-        let limit = Duration::from_secs(120);
+        let limit = Duration::from_mins(2);
         until("three pods", limit, || app.running(kubectl, 3))?;
 
         for (count, limit) in [(6, limit), (1, limit), (3, limit)] {

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::groups::{condition, group, is, operate, ready, value_at};
 
 /// How long a mounted change may take to reach an agent.
-const MOUNTED: Duration = Duration::from_secs(120);
-const SOON: Duration = Duration::from_secs(60);
+const MOUNTED: Duration = Duration::from_mins(2);
+const SOON: Duration = Duration::from_mins(1);
 
 /// How often a pod's agent was started again, and since when it runs.
 fn agent_start(kubectl: &Kubectl, pod: &str) -> Result<(Value, Value), Failure> {

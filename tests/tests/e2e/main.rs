@@ -6,5 +6,8 @@
 
 mod groups;
 mod lives;
+mod mistakes;
 mod outages;
+mod rights;
+mod rotation;
 mod workloads;

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::groups::{group, is, operate, ready, value_at};
 use super::workloads::{event, reason};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 /// Within this time of recovery a denied workload runs.
 const RECOVERY: Duration = Duration::from_secs(30);
 

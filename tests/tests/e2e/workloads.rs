@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::groups::{condition, group, is, operate, ready, value_at};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 const OBJECT: &str = "/v1/groups/hits/objects/a";
 
 /// The pod is served by its own agent.
@@ -181,7 +181,7 @@ fn restricted_rooted_and_arbitrary_users_are_served() -> Result<(), Failure> {
             app.pod["automountServiceAccountToken"] = json!(false);
             app.apply(cluster, space)?;
             let (pods, _) = until(&format!("a pod as {name}"), SOON, || app.running(kubectl, 1))?;
-            until("the group", Duration::from_secs(120), || serves(kubectl, &pods[0]))?;
+            until("the group", Duration::from_mins(2), || serves(kubectl, &pods[0]))?;
             kubectl.run(&["delete", "replicationgroup", "hits"])?;
             kubectl.run(&["delete", "deployment", name])?;
         }

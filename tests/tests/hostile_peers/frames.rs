@@ -12,8 +12,8 @@ use coppice_tests::trio::{Failure, batch, read};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::rogue::{Heard, Link, Rogue, hello_to, opening};
 use crate::{State, closed, writes_seen};
+use coppice_tests::rogue::{Heard, Link, Rogue, hello_to, opening};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const GROUP: &str = "tags";

@@ -6,7 +6,6 @@
 
 mod authority;
 mod frames;
-mod rogue;
 mod strangers;
 
 use coppice_tests::agents::Agent;

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::authority::Authority;
-use crate::rogue::Rogue;
 use crate::{State, closed, writes_seen};
+use coppice_tests::rogue::Rogue;
 
 const GROUP: &str = "hits";
 const HITS: &str = "/v1/groups/hits/objects/home";

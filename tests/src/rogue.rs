@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::trio::Failure;
 use bytes::{Buf as _, Bytes, BytesMut};
 use coppice_crdt::{ActorId, CrdtType, VersionVector};
 use coppice_replication::{Hello, Message, PROTOCOL_VERSION};
-use coppice_tests::trio::Failure;
 use http::{Request, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
@@ -30,13 +30,15 @@ use tokio_rustls::TlsConnector;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One connection to an agent's peers' port.
-pub(crate) struct Rogue {
+#[derive(Debug)]
+pub struct Rogue {
     runtime: Runtime,
     sender: SendRequest<Said>,
 }
 
 /// One group's stream on it.
-pub(crate) struct Link<'a> {
+#[derive(Debug)]
+pub struct Link<'a> {
     runtime: &'a Runtime,
     say: mpsc::Sender<Bytes>,
     heard: Incoming,
@@ -45,7 +47,7 @@ pub(crate) struct Link<'a> {
 
 /// What an agent said.
 #[derive(Debug)]
-pub(crate) enum Heard {
+pub enum Heard {
     /// A frame, decoded.
     Message(Message),
     /// Nothing more; why, in its word for it.
@@ -71,14 +73,22 @@ impl Body for Said {
 
 impl Rogue {
     /// Connects without TLS.
-    pub(crate) fn connect(address: SocketAddr) -> Result<Self, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// If nobody accepts.
+    pub fn connect(address: SocketAddr) -> Result<Self, Failure> {
         let runtime = runtime()?;
         let tcp = runtime.block_on(TcpStream::connect(address))?;
         Self::speak(runtime, tcp)
     }
 
     /// Connects with TLS, to an agent whose certificate is for `name`.
-    pub(crate) fn connect_tls(
+    ///
+    /// # Errors
+    ///
+    /// If nobody accepts, or the handshake fails.
+    pub fn connect_tls(
         address: SocketAddr,
         name: &str,
         config: Arc<ClientConfig>,
@@ -106,7 +116,11 @@ impl Rogue {
     }
 
     /// Opens the stream of `group`; an error if the agent has none.
-    pub(crate) fn open(&mut self, group: &str) -> Result<Link<'_>, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// If the stream is refused.
+    pub fn open(&mut self, group: &str) -> Result<Link<'_>, Failure> {
         let (say, said) = mpsc::channel(16);
         let uri = format!("http://coppice/v1/peer/groups/{group}");
         let request = Request::post(uri).body(Said(said))?;
@@ -128,25 +142,33 @@ fn runtime() -> std::io::Result<Runtime> {
 
 impl Link<'_> {
     /// Says a frame, its length before it.
-    pub(crate) fn send(&self, frame: &[u8]) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    ///
+    /// If the link has ended.
+    pub fn send(&self, frame: &[u8]) -> Result<(), Failure> {
         let length = u32::try_from(frame.len())?;
         self.send_raw(&[&length.to_be_bytes(), frame].concat());
         Ok(())
     }
 
     /// Says these bytes.
-    pub(crate) fn send_raw(&self, bytes: &[u8]) {
+    pub fn send_raw(&self, bytes: &[u8]) {
         // A stream that the agent has ended takes no more; what it said tells.
         let _ = self.runtime.block_on(self.say.send(Bytes::copy_from_slice(bytes)));
     }
 
     /// Ends this side in order, wherever it is.
-    pub(crate) fn end(&mut self) {
+    pub fn end(&mut self) {
         self.say = mpsc::channel(1).0;
     }
 
     /// The agent's Hello, which is the first that it says.
-    pub(crate) fn hear_hello(&mut self) -> Result<Hello, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// If something else is said, or nothing.
+    pub fn hear_hello(&mut self) -> Result<Hello, Failure> {
         match self.hear()? {
             Heard::Message(Message::Hello(hello)) => Ok(hello),
             other => Err(format!("expected its Hello, heard {other:?}").into()),
@@ -154,7 +176,11 @@ impl Link<'_> {
     }
 
     /// What the agent says next.
-    pub(crate) fn hear(&mut self) -> Result<Heard, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// If nothing is said for long.
+    pub fn hear(&mut self) -> Result<Heard, Failure> {
         loop {
             if let Some(frame) = take_frame(&mut self.received) {
                 return Ok(Heard::Message(Message::decode(&frame)?));
@@ -174,7 +200,11 @@ impl Link<'_> {
     }
 
     /// Hears all there is until the agent ends the stream: why it does.
-    pub(crate) fn farewell(&mut self) -> Result<Option<String>, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// If the link does not end.
+    pub fn farewell(&mut self) -> Result<Option<String>, Failure> {
         loop {
             if let Heard::End(farewell) = self.hear()? {
                 return Ok(farewell);
@@ -195,7 +225,7 @@ fn take_frame(received: &mut BytesMut) -> Option<Bytes> {
 /// The Hello of opening number `number` of the rogue's store, as a member of
 /// the group that `theirs` speaks of. A later opening takes the place of the
 /// one before it.
-pub(crate) fn hello_to(theirs: &Hello, number: u64) -> Hello {
+pub fn hello_to(theirs: &Hello, number: u64) -> Hello {
     Hello {
         protocol: PROTOCOL_VERSION,
         group_id: theirs.group_id,
@@ -211,7 +241,7 @@ pub(crate) fn hello_to(theirs: &Hello, number: u64) -> Hello {
 }
 
 /// As whom the rogue writes at opening number `number` of its store.
-pub(crate) fn opening(number: u64) -> ActorId {
+pub fn opening(number: u64) -> ActorId {
     let mut bytes = *b"rogue's opening.";
     bytes[15] = u8::try_from(number).unwrap_or(u8::MAX);
     ActorId::from_bytes(bytes)
