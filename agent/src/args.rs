@@ -6,13 +6,13 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use coppice_api::{AgentConfig, AppUrl, Group, LogFormat, LogLevel, PeerAddress};
+use coppice_api::{AgentConfig, AppUrl, ByteSize, Group, LogFormat, LogLevel, PeerAddress};
 
 /// The exit code of a wrong command line.
 pub const EX_USAGE: u8 = 64;
@@ -44,6 +44,33 @@ pub struct Source {
     /// Serve a group with default settings instead of reading a file. Repeatable.
     #[arg(long, value_name = "NAME=TYPE", value_parser = parse_group, conflicts_with = "config")]
     pub group: Vec<Group>,
+    /// In a pod, beside the app: where the operator and Kubernetes tell of groups, labels
+    /// and certificates. Takes the place of a file; followed live.
+    #[arg(long, value_name = "FOLDER", env = "COPPICE_CLUSTER", conflicts_with_all = ["config", "group"])]
+    pub cluster: Option<PathBuf>,
+    /// Which pod it is.
+    #[command(flatten)]
+    pub pod: PodArgs,
+}
+
+/// What Kubernetes tells a pod of itself; only with `--cluster`.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub struct PodArgs {
+    /// The pod's name.
+    #[arg(long, value_name = "NAME", env = "COPPICE_POD_NAME", hide = true)]
+    pub pod_name: Option<String>,
+    /// Its namespace.
+    #[arg(long, value_name = "NAME", env = "COPPICE_POD_NAMESPACE", hide = true)]
+    pub pod_namespace: Option<String>,
+    /// Its UID.
+    #[arg(long, value_name = "UID", env = "COPPICE_POD_UID", hide = true)]
+    pub pod_uid: Option<String>,
+    /// Its addresses, comma-separated.
+    #[arg(long, value_name = "IPS", env = "COPPICE_POD_IPS", hide = true)]
+    pub pod_ips: Option<String>,
+    /// Where key and certificate are kept.
+    #[arg(long, value_name = "FOLDER", env = "COPPICE_IDENTITY_DIR", hide = true)]
+    pub identity_dir: Option<PathBuf>,
 }
 
 /// Single fields of the configuration, whatever the file says.
@@ -55,6 +82,9 @@ pub struct Overrides {
     /// The folder that keeps the data.
     #[arg(long, global = true, value_name = "FOLDER", env = "COPPICE_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Refuse local writes from so many bytes of the store on, as in 800Mi.
+    #[arg(long, global = true, value_name = "SIZE", env = "COPPICE_DATA_LIMIT")]
+    pub data_limit: Option<ByteSize>,
     /// Where the app's API listens (loopback only) [default: 127.0.0.1:4437].
     #[arg(long, global = true, value_name = "ADDRESS", env = "COPPICE_LISTEN_APP")]
     pub listen_app: Option<SocketAddr>,
@@ -173,13 +203,23 @@ impl Args {
             return Err(Self::command().error(ErrorKind::ArgumentConflict, message).into());
         }
         let serves = args.command.is_none();
-        if serves && args.source.config.is_none() && args.source.group.is_empty() {
+        let Source { config, group, cluster, .. } = &args.source;
+        if serves && config.is_none() && group.is_empty() && cluster.is_none() {
             let message = "give --config FILE, or, for a first try, --group NAME=TYPE \
                            (such as --group page-views=PNCounter)";
             let kind = ErrorKind::MissingRequiredArgument;
             return Err(Self::command().error(kind, message).into());
         }
         Ok(args)
+    }
+}
+
+// === impl Source ===
+
+impl Source {
+    /// The folder of a pod, and which pod it is, if the configuration comes from there.
+    pub(crate) fn in_cluster(&self) -> Option<(&Path, &PodArgs)> {
+        self.cluster.as_deref().map(|folder| (folder, &self.pod))
     }
 }
 
@@ -214,6 +254,7 @@ impl Overrides {
         put(&mut config.listen.peers, self.listen_peers.as_ref());
         put(&mut config.listen.operations, self.listen_operations.as_ref());
         put(&mut config.discovery.static_peers.peers, self.peers.as_ref());
+        config.data_limit = self.data_limit.or(config.data_limit);
         if self.app_url.is_some() {
             config.app_url.clone_from(&self.app_url);
         }
@@ -250,6 +291,11 @@ impl Overrides {
                 "dataDir",
                 "--data-dir (COPPICE_DATA_DIR)",
                 self.data_dir.is_some() && before.data_dir != now.data_dir,
+            ),
+            (
+                "dataLimit",
+                "--data-limit (COPPICE_DATA_LIMIT)",
+                self.data_limit.is_some() && before.data_limit != now.data_limit,
             ),
             (
                 "listen.app",

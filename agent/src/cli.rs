@@ -9,7 +9,7 @@ use std::time::Duration;
 use coppice_api::AgentConfig;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Args, Command, Overrides};
+use crate::args::{Args, Command, Overrides, Source};
 use crate::config::{self, ConfigSource};
 use crate::peer::check_tls;
 use crate::run::Opened;
@@ -48,14 +48,14 @@ pub fn main(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Serves over a store that `open` opens, without snapshots, until a signal.
 pub fn serve<S: Store>(
     args: Args,
-    open: impl FnOnce(&AgentConfig) -> Result<S, StoreError> + Send + 'static,
+    mut open: impl FnMut(&AgentConfig) -> Result<S, StoreError> + Send + 'static,
 ) -> ExitCode {
     serve_opened(args, move |config| Ok(Opened { store: open(config)?, snapshots: None }))
 }
 
 fn serve_opened<S: Store>(
     args: Args,
-    open: impl FnOnce(&AgentConfig) -> Result<Opened<S>, StoreError> + Send + 'static,
+    open: impl FnMut(&AgentConfig) -> Result<Opened<S>, StoreError> + Send + 'static,
 ) -> ExitCode {
     let source = ConfigSource { source: args.source, overrides: args.overrides };
     let config = match config::load(&source) {
@@ -97,7 +97,7 @@ pub fn open_rocksdb(config: &AgentConfig) -> Result<RocksStore, StoreError> {
 }
 
 fn check_config(file: &std::path::Path, overrides: &Overrides) -> ExitCode {
-    let source = crate::args::Source { config: Some(file.to_owned()), group: Vec::new() };
+    let source = Source { config: Some(file.to_owned()), ..Source::default() };
     match config::load(&ConfigSource { source, overrides: overrides.clone() }) {
         Ok(config) => {
             if let Some(wrong) = wrong_tls(&config) {

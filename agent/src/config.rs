@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use coppice_api::{AgentConfig, FieldProblem};
 
 use crate::args::{Overrides, Source};
+use crate::cluster::{Cluster, PodError};
 
 pub use watch::ConfigWatch;
 
@@ -38,6 +39,9 @@ pub enum ConfigError {
         /// Its size.
         bytes: usize,
     },
+    /// What Kubernetes tells a pod of itself is missing.
+    #[error(transparent)]
+    Pod(#[from] PodError),
     /// An edit would end the serving of all groups: more likely a file that is
     /// empty, or lost its end, than what anyone wants.
     #[error(
@@ -74,6 +78,9 @@ pub struct ConfigSource {
 ///
 /// [`ConfigError`], whose text is for the person who wrote the file.
 pub fn load(from: &ConfigSource) -> Result<AgentConfig, ConfigError> {
+    if let Some(place) = from.source.in_cluster() {
+        return Ok(Cluster::open(place, from.overrides.clone())?.config());
+    }
     let Some(path) = &from.source.config else {
         let groups = from.source.group.clone();
         let mut config = AgentConfig { groups, ..AgentConfig::default() };
@@ -355,7 +362,7 @@ discovery: {static: {peers: [nowhere, far:1, none]}}
     fn the_file_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("agent.yaml");
-        let source = Source { config: Some(path.clone()), group: Vec::new() };
+        let source = Source { config: Some(path.clone()), ..Source::default() };
         let from = ConfigSource { source, ..ConfigSource::default() };
         let said = |text: &str| {
             std::fs::write(&path, text).unwrap();
@@ -378,7 +385,7 @@ discovery: {static: {peers: [nowhere, far:1, none]}}
     fn groups_from_flags_keep_their_data_under_the_replicas_name() {
         let overrides = Overrides { replica_name: Some("b".into()), ..Overrides::default() };
         let group = coppice_api::Group::new("views", coppice_crdt::CrdtType::PNCounter);
-        let source = Source { config: None, group: vec![group] };
+        let source = Source { group: vec![group], ..Source::default() };
         let config = load(&ConfigSource { source, overrides }).unwrap();
         assert_eq!(config.data_dir, Path::new("./data/b"));
         assert_eq!(config.groups.len(), 1);

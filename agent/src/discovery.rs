@@ -4,7 +4,7 @@
 //! heard from is no member. Invariant: an agent dials only what its discovery
 //! names; addresses are not learned from peers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -12,12 +12,33 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+pub use self::endpoint_slices::{EndpointSlices, SliceMetrics, SliceSettings};
 pub use self::static_peers::StaticPeers;
+use crate::peer::GroupName;
 
+mod endpoint_slices;
 mod static_peers;
 
-/// All addresses that are listed at one time.
-pub type Peers = Arc<BTreeSet<PeerAddress>>;
+/// What is listed at one time.
+pub type Peers = Arc<Listed>;
+
+/// All addresses that a source knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Each with the groups that it is a peer of.
+    pub addresses: BTreeMap<PeerAddress, Scope>,
+    /// The groups of which all peers are known: who is not listed is none.
+    pub complete: Scope,
+}
+
+/// Some groups, or all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Whatever is served.
+    AllGroups,
+    /// These.
+    Groups(BTreeSet<GroupName>),
+}
 
 /// A source of peers' addresses.
 pub trait Discovery: Send + Sync {
@@ -39,6 +60,32 @@ pub struct PeerAddress {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a peer's address: write host:port, such as 10.0.0.7:4438 or [::1]:4438")]
 pub struct BadPeerAddress(String);
+
+// === impl Listed ===
+
+impl Listed {
+    /// A source that knows nothing yet.
+    pub fn unknown() -> Self {
+        Self { addresses: BTreeMap::new(), complete: Scope::Groups(BTreeSet::new()) }
+    }
+
+    /// Whether a group has peers, or may have some.
+    pub fn expects_peers(&self, group: &GroupName) -> bool {
+        !self.complete.covers(group) || self.addresses.values().any(|of| of.covers(group))
+    }
+}
+
+// === impl Scope ===
+
+impl Scope {
+    /// Whether this group is among them.
+    pub fn covers(&self, group: &GroupName) -> bool {
+        match self {
+            Self::AllGroups => true,
+            Self::Groups(groups) => groups.contains(group),
+        }
+    }
+}
 
 // === impl PeerAddress ===
 

@@ -15,7 +15,7 @@ mod conditions;
 mod connections;
 mod groups;
 mod host;
-mod json;
+pub(crate) mod json;
 mod key;
 mod leftover;
 mod listing;

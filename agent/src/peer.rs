@@ -25,7 +25,9 @@ pub use self::metrics::PeerMetrics;
 pub use self::outbound::{Outbound, SendError};
 pub use self::settings::{Limits, Settings, StartError, Timing};
 pub use self::supervisor::Supervisor;
-pub use self::tls::{Refusal as TlsRefusal, TlsError, TlsField, TlsFiles, check as check_tls};
+pub use self::tls::{
+    Certified, Refusal as TlsRefusal, TlsError, TlsField, TlsFiles, check as check_tls, examine,
+};
 
 mod backoff;
 mod close_reason;
@@ -48,6 +50,12 @@ mod tls;
 /// The longest frame a peer may send or be sent: a unit of 16 MiB and what
 /// surrounds it. A constant of the protocol, no setting.
 pub const MAX_FRAME_BYTES: usize = 16 * 1024 * 1024 + 64 * 1024;
+
+/// Says how the agent is, to the operator of its cluster.
+pub trait Reporter: fmt::Debug + Send + Sync {
+    /// The report as JSON, with what verifies peers now. Quick: it may not wait.
+    fn report(&self, trusted: &[String]) -> Vec<u8>;
+}
 
 /// Names one link for as long as this process lives; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -27,6 +27,7 @@ pub use metrics::WriterMetrics;
 pub use writer::GroupSpec;
 
 use crate::clock::Clock;
+use crate::disk_limit::DiskLimit;
 use crate::engine::OpenError;
 use crate::peer::LinkEvent;
 use crate::store::Store;
@@ -49,6 +50,8 @@ pub struct WriterStart<S> {
     pub clock: Arc<dyn Clock>,
     /// Where it counts.
     pub metrics: WriterMetrics,
+    /// Whether the store is larger than local writes may make it.
+    pub disk: Arc<DiskLimit>,
     /// Fresh random bits for each opening of the store.
     pub random: fn() -> [u8; 32],
 }
@@ -77,8 +80,8 @@ pub fn start<S: Store>(start: WriterStart<S>) -> Result<WriterHandle, OpenError>
     let (requests, requests_inbox) = mpsc::channel(WAITING_REQUESTS);
     let (links, links_inbox) = mpsc::channel(WAITING_EVENTS);
     let (control, control_inbox) = mpsc::channel(16);
-    let WriterStart { store, name, clock, metrics, random } = start;
-    let parts = WriterParts { store, name, clock, metrics, random };
+    let WriterStart { store, name, clock, metrics, disk, random } = start;
+    let parts = WriterParts { store, name, clock, metrics, disk, random };
     let inputs = Inputs { requests: requests_inbox, links: links_inbox, control: control_inbox };
     let writer = Writer::open(parts, inputs)?;
     let io = |source| {

@@ -6,6 +6,7 @@
 //! ports finish what they answer, the store is closed, peers are told.
 
 mod following;
+mod in_cluster;
 mod ports;
 
 use std::io;
@@ -19,14 +20,17 @@ use prometheus::Registry;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::clock::{Clock, SystemClock};
+use crate::cluster::{Cluster, PodError};
 use crate::config::{ConfigSource, ConfigWatch};
-use crate::discovery::Discovery;
+use crate::disk_limit::{DiskLimit, DiskWatch};
 use crate::engine::OpenError;
 use crate::http::{AppApi, Lifecycle, OperationsApi, Phase, StatusSource, StoreOperations};
-use crate::peer::{PeerMetrics, Settings as PeerSettings, StartError, Supervisor, TlsFiles};
+use crate::peer::{
+    PeerMetrics, Reporter, Settings as PeerSettings, StartError, Supervisor, TlsFiles,
+};
 use crate::query::Groups;
 use crate::replica_task::{
     self, HandedOver, NotHandedOver, WriterHandle, WriterMetrics, WriterStart,
@@ -35,7 +39,8 @@ use crate::snapshots::SnapshotSource;
 use crate::store::{Store, StoreError};
 use crate::store_metrics::StoreMetrics;
 use crate::telemetry::{ConfigMetrics, ConnectionMetrics, HttpMetrics, register_build_info};
-use following::Agent;
+use following::{Agent, Followed};
+use in_cluster::{InCluster, Surroundings};
 use ports::{Ports, bind};
 
 /// How long the writer may take to say how the hand-over went: longer than that
@@ -47,6 +52,10 @@ const STOP: Duration = Duration::from_secs(5);
 
 /// What of that is left to the store, or to ports after a failed start.
 const CLOSE: Duration = Duration::from_secs(2);
+
+/// How long a store that could not be opened is left alone, in a cluster.
+const FIRST_REOPEN: Duration = Duration::from_secs(1);
+const LAST_REOPEN: Duration = Duration::from_secs(10);
 
 /// Why an agent did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +86,9 @@ pub enum RunError {
         /// What the system says.
         source: io::Error,
     },
+    /// The container does not say which pod it is of.
+    #[error(transparent)]
+    Pod(#[from] PodError),
     /// A metric was registered twice.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -105,14 +117,15 @@ pub struct Opened<S> {
 /// `open` opens the store that the configuration names, on a thread that may
 /// block; until then the ports answer that it is being opened. The
 /// configuration's file is watched, and what can change without a restart takes
-/// force.
+/// force. In a cluster a store that cannot be opened is tried again, for what is wrong
+/// there may be mended without this agent.
 ///
 /// # Errors
 ///
 /// [`RunError`] with the field and the mend. What was started is stopped again.
 pub async fn run<S: Store>(
     (source, config): (ConfigSource, AgentConfig),
-    open: impl FnOnce(&AgentConfig) -> Result<Opened<S>, StoreError> + Send + 'static,
+    open: impl FnMut(&AgentConfig) -> Result<Opened<S>, StoreError> + Send + 'static,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let front = Front::start(source, &config).await?;
@@ -133,6 +146,11 @@ struct Front {
     config_metrics: ConfigMetrics,
     /// Empty until the store is open.
     store: Arc<OnceLock<StoreOperations>>,
+    disk: Arc<DiskLimit>,
+    writer_metrics: WriterMetrics,
+    in_cluster: Option<InCluster>,
+    /// Cancelled when a task of these has ended that should go on.
+    lost: CancellationToken,
     ports: Ports,
 }
 
@@ -144,21 +162,47 @@ impl Front {
         let operations = bind("listen.operations", config.listen.operations).await?;
         let registry = Registry::new();
         register_build_info(&registry)?;
-        // Before anything takes time, so that no edit falls in between.
         let metrics = ConfigMetrics::new(&registry)?;
-        let (config_watch, configs) = ConfigWatch::new(source, config.clone(), metrics.clone());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let (lifecycle, groups, ports) =
+            (Arc::default(), Arc::new(Groups::new()), Ports::default());
+        let disk = Arc::new(DiskLimit::new(config.data_limit.map(coppice_api::ByteSize::get)));
+        let writer_metrics = WriterMetrics::register(&registry)?;
+        let lost = CancellationToken::new();
+        let (in_cluster, configs) = if let Some(place) = source.source.in_cluster() {
+            let cluster = Cluster::open(place, source.overrides.clone())?;
+            let around = Surroundings {
+                registry: &registry,
+                clock: &clock,
+                lifecycle: &lifecycle,
+                groups: &groups,
+                disk: &disk,
+                writer: &writer_metrics,
+                ports: &ports,
+                lost: &lost,
+            };
+            let (started, configs) = InCluster::start(cluster, metrics.clone(), &around)?;
+            (Some(started), configs)
+        } else {
+            let (watch, configs) = ConfigWatch::new(source, config.clone(), metrics.clone());
+            ports.tasks.spawn(watch.run(ports.stop.clone()));
+            (None, configs)
+        };
         let front = Self {
             registry,
-            clock: Arc::new(SystemClock::new()),
-            lifecycle: Arc::default(),
-            groups: Arc::new(Groups::new()),
+            clock,
+            lifecycle,
+            groups,
             name: replica_name(config).into(),
             configs,
             config_metrics: metrics,
             store: Arc::default(),
-            ports: Ports::default(),
+            disk,
+            writer_metrics,
+            in_cluster,
+            lost,
+            ports,
         };
-        front.ports.tasks.spawn(config_watch.run(front.ports.stop.clone()));
         let api = AppApi {
             groups: Arc::clone(&front.groups),
             clock: Arc::clone(&front.clock),
@@ -173,6 +217,7 @@ impl Front {
             groups: Arc::clone(&front.groups),
             lifecycle: Arc::clone(&front.lifecycle),
             registry: front.registry.clone(),
+            cluster: front.in_cluster.as_ref().map(|of| Arc::clone(&of.state)),
             store: Arc::clone(&front.store),
         };
         front.ports.serve_operations(operations, api, &connections);
@@ -183,10 +228,10 @@ impl Front {
     async fn serve<S: Store>(
         &self,
         config: AgentConfig,
-        open: impl FnOnce(&AgentConfig) -> Result<Opened<S>, StoreError> + Send + 'static,
+        open: impl FnMut(&AgentConfig) -> Result<Opened<S>, StoreError> + Send + 'static,
         shutdown: CancellationToken,
     ) -> Result<(), RunError> {
-        let mut opening = self.open(&config, open)?;
+        let mut opening = self.open(&config, open, shutdown.clone());
         let (writer, reader, snapshots) = tokio::select! {
             opened = &mut opening => opened.map_err(|_| RunError::Lost("the opening of the store"))??,
             () = shutdown.cancelled() => {
@@ -198,9 +243,13 @@ impl Front {
                 return Ok(());
             }
         };
-        let followed = (&config, self.config_metrics.clone());
+        let followed = match &self.in_cluster {
+            None => Followed::listed(&config),
+            Some(of) => Followed::in_cluster(of.peers(), Arc::clone(&of.state)),
+        };
         let shown = (Arc::clone(&self.groups), Arc::clone(&self.lifecycle));
-        let mut agent = Agent::new(writer, reader.clone(), shown, followed);
+        let metrics = self.config_metrics.clone();
+        let mut agent = Agent::new((writer, reader.clone()), shown, (followed, metrics));
         let begun = self.begin(&mut agent, &config, (reader, snapshots)).await;
         let supervisor = match begun {
             Ok(supervisor) => supervisor,
@@ -212,11 +261,14 @@ impl Front {
         };
         self.lifecycle.enter(Phase::Serving);
         if config.groups.is_empty() {
-            warn!("no group is configured: nothing is served until the file lists one");
+            warn!("no group is configured: nothing is served until there is one");
         }
         info!(app = %config.listen.app, peers = %supervisor.local_addr(), operations = %config.listen.operations, "serving");
 
-        let ended = agent.follow(self.configs.clone(), &supervisor, shutdown).await;
+        let ended = tokio::select! {
+            ended = agent.follow(self.configs.clone(), &supervisor, shutdown) => ended,
+            () = self.lost.cancelled() => Err(RunError::Lost("what follows the cluster")),
+        };
 
         self.lifecycle.enter(Phase::Stopping);
         let is_closed = self.stop(&agent.writer, supervisor).await;
@@ -231,15 +283,22 @@ impl Front {
         config: &AgentConfig,
         (reader, snapshots): (R, Option<Arc<dyn SnapshotSource>>),
     ) -> Result<Supervisor, RunError> {
-        agent.serve(config).await.map_err(RunError::Group)?;
+        agent.begin(config).await.map_err(RunError::Group)?;
+        let in_cluster = self.in_cluster.as_ref();
         let supervisor = Supervisor::start(
-            peer_settings(config),
-            agent.peers.peers(),
+            PeerSettings {
+                tls_may_come: in_cluster.is_some(),
+                reporter: in_cluster.map(|of| Arc::clone(&of.state) as Arc<dyn Reporter>),
+                ..peer_settings(config)
+            },
+            agent.peers(),
             agent.writer.links(),
             PeerMetrics::register(&self.registry)?,
         )
         .await?;
         supervisor.set_groups(agent.group_names());
+        let measured = DiskWatch::register(&self.registry, Arc::clone(&self.disk), reader.clone())?;
+        self.ports.tasks.spawn(measured.run(self.ports.stop.clone()));
         self.show(StoreMetrics::register(&self.registry, reader)?, snapshots)?;
         Ok(supervisor)
     }
@@ -249,24 +308,38 @@ impl Front {
     fn open<S: Store>(
         &self,
         config: &AgentConfig,
-        open: impl FnOnce(&AgentConfig) -> Result<Opened<S>, StoreError> + Send + 'static,
-    ) -> Result<tokio::task::JoinHandle<Result<Started<S>, RunError>>, RunError> {
+        mut open: impl FnMut(&AgentConfig) -> Result<Opened<S>, StoreError> + Send + 'static,
+        shutdown: CancellationToken,
+    ) -> tokio::task::JoinHandle<Result<Started<S>, RunError>> {
         let (name, clock) = (Arc::clone(&self.name), Arc::clone(&self.clock));
-        let metrics = WriterMetrics::register(&self.registry)?;
-        let config = config.clone();
-        Ok(tokio::task::spawn_blocking(move || {
-            let failed = |error| {
-                let data_dir = config.data_dir.clone();
-                RunError::DataDir { data_dir, error }
-            };
-            let Opened { store, snapshots } =
-                open(&config).map_err(|error| failed(error.into()))?;
+        let (metrics, disk) = (self.writer_metrics.clone(), Arc::clone(&self.disk));
+        let (config, is_patient) = (config.clone(), self.in_cluster.is_some());
+        let mut once = move || {
+            let Opened { store, snapshots } = open(&config)?;
             let reader = store.reader();
-            let random = rand::random::<[u8; 32]>;
-            let writer = replica_task::start(WriterStart { store, name, clock, metrics, random })
-                .map_err(failed)?;
-            Ok((writer, reader, snapshots))
-        }))
+            let (name, clock, disk) = (Arc::clone(&name), Arc::clone(&clock), Arc::clone(&disk));
+            let (metrics, random) = (metrics.clone(), rand::random::<[u8; 32]>);
+            let start = WriterStart { store, name, clock, metrics, disk, random };
+            Ok((replica_task::start(start)?, reader, snapshots))
+        };
+        let data_dir = self.configs.borrow().data_dir.clone();
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::spawn_blocking(move || {
+            let mut wait = FIRST_REOPEN;
+            loop {
+                let error: OpenError = match once() {
+                    Ok(started) => return Ok(started),
+                    Err(error) => error,
+                };
+                if !is_patient || shutdown.is_cancelled() {
+                    return Err(RunError::DataDir { data_dir, error });
+                }
+                let folder = data_dir.display();
+                error!(%folder, "the store cannot be opened yet, and is tried again: {}", error.with_mend());
+                let _stopped = runtime.block_on(timeout(wait, shutdown.cancelled()));
+                wait = (wait * 2).min(LAST_REOPEN);
+            }
+        })
     }
 
     /// Lets the operations port show and do what needs the store.

@@ -172,6 +172,7 @@ fn differing(one: &AgentConfig, other: &AgentConfig) -> Vec<&'static str> {
     let fields = [
         ("replica.name", one.replica != other.replica),
         ("dataDir", one.data_dir != other.data_dir),
+        ("dataLimit", one.data_limit != other.data_limit),
         ("listen", one.listen != other.listen),
         ("appUrl", one.app_url != other.app_url),
         ("tls", one.tls != other.tls),
@@ -369,7 +370,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("agent.yaml");
         std::fs::write(&path, ONE).unwrap();
-        let source = Source { config: Some(path.clone()), group: Vec::new() };
+        let source = Source { config: Some(path.clone()), ..Source::default() };
         let source = ConfigSource { source, overrides: Overrides::default() };
         let config = super::super::load(&source).unwrap();
         let metrics = ConfigMetrics::new(&prometheus::Registry::new()).unwrap();

@@ -1,12 +1,11 @@
 //! Peers from a list that someone wrote down; the list may be replaced while
 //! the agent runs, when its configuration is edited.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Discovery, PeerAddress, Peers};
+use super::{Discovery, Listed, PeerAddress, Peers, Scope};
 
 /// The addresses of `discovery.static.peers`.
 #[derive(Debug)]
@@ -38,7 +37,8 @@ impl Discovery for StaticPeers {
 }
 
 fn collect(addresses: impl IntoIterator<Item = PeerAddress>) -> Peers {
-    Arc::new(addresses.into_iter().collect::<BTreeSet<_>>())
+    let addresses = addresses.into_iter().map(|address| (address, Scope::AllGroups)).collect();
+    Arc::new(Listed { addresses, complete: Scope::AllGroups })
 }
 
 #[cfg(test)]
@@ -55,6 +55,8 @@ mod tests {
 
         peers.replace(["127.0.0.1:2".parse().unwrap()]);
         assert!(watched.has_changed().unwrap());
-        assert!(watched.borrow_and_update().contains(&"127.0.0.1:2".parse().unwrap()));
+        assert!(
+            watched.borrow_and_update().addresses.contains_key(&"127.0.0.1:2".parse().unwrap())
+        );
     }
 }

@@ -133,6 +133,14 @@ impl OpenError {
         }
     }
 
+    /// The id of the data that is held by the group's name, if that is why.
+    pub(crate) fn held(&self) -> Option<[u8; 16]> {
+        match self {
+            Self::OtherGroup(other) => Some(other.stored.id),
+            Self::Group { .. } | Self::Store(_) | Self::Record(_) | Self::Identity(_) => None,
+        }
+    }
+
     fn is_damage(&self) -> bool {
         let is_damaged = |error: &DecodeError| !matches!(error, DecodeError::UnsupportedVersion(_));
         match self {

@@ -13,6 +13,7 @@ use super::groups::{write_group, write_member, write_vector};
 use super::json::JsonBuffer;
 use super::problem::{Kind, Problem};
 use super::{Lifecycle, Phase};
+use crate::cluster::ClusterState;
 use crate::query::Groups;
 use crate::snapshot_task::SnapshotRequests;
 use crate::telemetry::encode_metrics;
@@ -34,6 +35,8 @@ pub struct OperationsApi {
     pub lifecycle: Arc<Lifecycle>,
     /// The metrics of all components.
     pub registry: Registry,
+    /// How it fares in its cluster; `None`: in none.
+    pub cluster: Option<Arc<ClusterState>>,
     /// What needs the store; empty until it is open.
     pub store: Arc<OnceLock<StoreOperations>>,
 }
@@ -161,6 +164,9 @@ impl OperationsApi {
             json.close(b'}');
         }
         json.close(b']');
+        if let Some(cluster) = &self.cluster {
+            cluster.write_status(&mut json);
+        }
         json.close(b'}');
         json.into_response()
     }

@@ -200,7 +200,7 @@ impl Problem {
             SubmitError::UnitTooLarge { .. } => (Kind::TooLarge, None),
             SubmitError::Bootstrapping => (Kind::Bootstrapping, None),
             SubmitError::Overloaded { .. } => (Kind::Overloaded, None),
-            SubmitError::DiskFull => (Kind::DiskFull, None),
+            SubmitError::DiskFull | SubmitError::DataLimit { .. } => (Kind::DiskFull, None),
             SubmitError::ShuttingDown => (Kind::ShuttingDown, None),
             SubmitError::GroupGone => (Kind::UnknownGroup, None),
             SubmitError::WriterStopped => (Kind::StoreUnavailable, None),

@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::outbound_body::OutboundBody;
-use super::shared::{OnTracker, Shared};
-use super::tls::{self, Proof};
+use super::shared::{OnTracker, Security, Shared};
+use super::tls::{self, Proof, TlsConfigs};
 use super::{CloseReason, PeerIdentity, close_reason};
 use crate::discovery::PeerAddress;
 
@@ -56,12 +57,32 @@ pub(super) struct Connection {
     pub(super) peer: Arc<Peer>,
     /// What it ended with, before its verdict.
     pub(super) error: Arc<OnceLock<String>>,
+    /// What both sides proved when it was made; `None` without TLS.
+    proved: Option<Arc<TlsConfigs>>,
+    /// Whether a group's link was refused for what was proved.
+    is_outdated: AtomicBool,
 }
 
 impl Connection {
-    /// Whether it goes on: it has not ended, nor has the peer's certificate.
-    pub(super) fn takes_links(&self) -> bool {
-        !self.sender.is_closed() && self.peer.verdict.borrow().is_none()
+    /// Whether new links may use it: it has not ended, nor has the peer's certificate,
+    /// and both sides would prove the same today. Certificates name groups, so one that
+    /// is renewed may say more; links that are up stay where they are.
+    pub(super) fn takes_links(&self, security: &Security) -> bool {
+        let is_current = match (&self.proved, security) {
+            (None, Security::Plain) => true,
+            (Some(proved), Security::Tls(current)) => Arc::ptr_eq(proved, current),
+            _ => false,
+        };
+        is_current
+            && !self.is_outdated.load(Ordering::Relaxed)
+            && !self.sender.is_closed()
+            && self.peer.verdict.borrow().is_none()
+    }
+
+    /// A certificate on this connection does not name a group that it might name by
+    /// now: the next link gets another connection.
+    pub(super) fn outdate(&self) {
+        self.is_outdated.store(true, Ordering::Relaxed);
     }
 }
 
@@ -76,6 +97,9 @@ pub(super) enum ConnectError {
     /// The name could not be looked up, or nothing listens there.
     #[error("connect")]
     Connect(#[source] io::Error),
+    /// There is no certificate to show yet.
+    #[error("this agent has no certificate yet")]
+    NoCertificate,
     /// Something took longer than the connect timeout.
     #[error("no answer in time")]
     Timeout,
@@ -96,14 +120,15 @@ pub(super) async fn connect(
     let late = |_elapsed| ConnectError::Timeout;
     let tcp =
         timeout(limit, connect_tcp(address)).await.map_err(late)?.map_err(ConnectError::Connect)?;
-    let configs = shared.tls.borrow().clone();
-    let (stream, proof): (Box<dyn ByteStream>, Proof) = match configs {
-        None => (Box::new(tcp), Proof::none()),
-        Some(configs) => {
+    let security = shared.security.borrow().clone();
+    let (stream, proof, proved): (Box<dyn ByteStream>, Proof, _) = match security {
+        Security::Plain => (Box::new(tcp), Proof::none(), None),
+        Security::Pending => return Err(ConnectError::NoCertificate),
+        Security::Tls(configs) => {
             let handshake = tls::connect(&configs, tcp);
             let (stream, proof) =
                 timeout(limit, handshake).await.map_err(late)?.map_err(ConnectError::Tls)?;
-            (Box::new(stream), proof)
+            (Box::new(stream), proof, Some(configs))
         }
     };
     let handshake = builder(shared).handshake(TokioIo::new(stream));
@@ -128,7 +153,8 @@ pub(super) async fn connect(
         ended.send_replace(Some(reason));
     });
     let peer = Peer { remote: address.to_string(), identity: proof.identity, verdict };
-    Ok(Connection { sender, peer: Arc::new(peer), error })
+    let is_outdated = AtomicBool::new(false);
+    Ok(Connection { sender, peer: Arc::new(peer), error, proved, is_outdated })
 }
 
 /// Moves a connection's bytes until it ends, the peer's certificate expires, or
@@ -225,6 +251,7 @@ impl ConnectError {
             Self::Connect(error) if error.kind() == io::ErrorKind::ConnectionRefused => "refused",
             Self::Connect(_) => "connect",
             Self::Timeout => "timeout",
+            Self::NoCertificate => "no-certificate",
             Self::Tls(error) => tls::mend(error),
             Self::Http(_) => "http",
         }
@@ -235,14 +262,14 @@ impl ConnectError {
         match self {
             Self::Tls(error) => Some(tls::mend(error)),
             Self::Http(error) => close_reason::mend(reason_of(error).label()),
-            Self::Connect(_) | Self::Timeout => None,
+            Self::Connect(_) | Self::Timeout | Self::NoCertificate => None,
         }
     }
 
     /// The reason to count, for what went wrong once TCP was connected.
     pub(super) fn counted_reason(&self) -> Option<CloseReason> {
         match self {
-            Self::Connect(_) | Self::Timeout => None,
+            Self::Connect(_) | Self::Timeout | Self::NoCertificate => None,
             Self::Tls(_) => Some(CloseReason::Tls),
             Self::Http(error) => Some(reason_of(error)),
         }

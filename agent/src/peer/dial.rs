@@ -95,7 +95,8 @@ impl Address {
     /// Cancel-safe: a connection that is only half made is dropped.
     async fn connection(&self, shared: &Arc<Shared>) -> Result<Arc<Connection>, Instant> {
         let mut connecting = self.connecting.lock().await;
-        let live = connecting.live.upgrade().filter(|live| live.takes_links());
+        let live = connecting.live.upgrade();
+        let live = live.filter(|live| live.takes_links(&shared.security.borrow()));
         if let Some(live) = live {
             return Ok(live);
         }
@@ -155,9 +156,12 @@ impl Dial {
     /// turns out to be this agent. A link that is up is closed in order first.
     pub(super) async fn run(self) {
         let mut waits = Waits::new(&self.shared.timing);
+        let mut security = self.shared.security.clone();
         while !self.stop.is_cancelled() && !self.address.is_self() {
+            security.mark_unchanged();
             let (next, lived) = self.attempt().await;
             waits.note(&next, lived);
+            let is_refused = next == Next::Backoff;
             let wait = async {
                 match next {
                     Next::Never => self.address.own.cancel(),
@@ -173,6 +177,8 @@ impl Dial {
             tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = self.address.own.cancelled() => return,
+                // A new certificate may be let in where the last one was not.
+                Ok(()) = security.changed(), if is_refused => waits.backoff.reset(),
                 () = wait => {}
             }
         }
@@ -188,6 +194,9 @@ impl Dial {
             Err(next) => (next, Duration::ZERO),
             Ok((link, incoming, connection)) => {
                 let ended = link.run(incoming).await;
+                if ended.is_for_proof() {
+                    connection.outdate();
+                }
                 drop(connection);
                 (next_after(&ended), ended.lived)
             }
@@ -196,6 +205,7 @@ impl Dial {
 
     /// Opens the group's stream. Cancelled, it resets a stream that was asked for.
     async fn open(&self) -> Result<(Link, hyper::body::Incoming, Arc<Connection>), Next> {
+        self.shared.secured().await;
         let connection = self.address.connection(&self.shared).await.map_err(Next::At)?;
         let opening = Opening {
             group: self.group.clone(),

@@ -56,6 +56,16 @@ pub(super) struct Ended {
     pub(super) lived: Duration,
 }
 
+// === impl Ended ===
+
+impl Ended {
+    /// Whether one side found that the other's certificate does not name the group.
+    pub(super) fn is_for_proof(&self) -> bool {
+        self.reason == CloseReason::Unauthorised
+            || self.farewell.as_deref() == Some(CloseReason::Unauthorised.label())
+    }
+}
+
 // === impl Link ===
 
 impl Link {

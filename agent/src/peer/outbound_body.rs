@@ -24,6 +24,8 @@ const CHUNK_BYTES: usize = 64 * 1024;
 pub(super) enum OutboundBody {
     /// Of a response that refuses.
     Empty,
+    /// Of an answer that is all there.
+    Whole(Bytes),
     /// Of a link.
     Link(LinkBody),
 }
@@ -61,6 +63,13 @@ impl Drop for LinkBody {
 
 // === impl OutboundBody ===
 
+impl OutboundBody {
+    /// A body of these bytes.
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::Empty } else { Self::Whole(bytes) }
+    }
+}
+
 impl Body for OutboundBody {
     type Data = Bytes;
     type Error = Aborted;
@@ -69,7 +78,16 @@ impl Body for OutboundBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
-        let Self::Link(link) = self.get_mut() else { return Poll::Ready(None) };
+        let this = self.get_mut();
+        let link = match this {
+            Self::Link(link) => link,
+            Self::Empty => return Poll::Ready(None),
+            Self::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *this = Self::Empty;
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+        };
         match link.queue.next_chunk(CHUNK_BYTES, cx.waker()) {
             Chunk::Data(data) => {
                 link.sent.inc_by(data.len() as u64);

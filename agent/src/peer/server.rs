@@ -1,5 +1,6 @@
 //! Accepting: the listener, each accepted connection, and the one request that
-//! peers make, `POST /v1/peer/groups/{group}`.
+//! peers make, `POST /v1/peer/groups/{group}`. The operator of a cluster makes another,
+//! `GET /v1/report`.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -8,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::{Method, Request, Response, StatusCode};
+use coppice_api::cluster::REPORT_PATH;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -25,7 +28,7 @@ use super::connection::{
 use super::faults::{Fault, host_of};
 use super::link::{Link, Opening};
 use super::outbound_body::OutboundBody;
-use super::shared::{OnTracker, Shared};
+use super::shared::{OnTracker, Security, Shared};
 use super::tls::{self, Proof};
 use super::{CloseReason, GroupName, close_reason};
 use crate::acceptor::{self, Acceptor};
@@ -45,8 +48,9 @@ struct Accepted {
     peer: Arc<Peer>,
     /// How many links it has.
     links: watch::Sender<usize>,
-    /// Whether it ever had one.
+    /// Whether it ever had one, or was told of this agent.
     was_used: AtomicBool,
+    is_operator: bool,
 }
 
 /// Accepts connections until `shutdown`; each gets a task of its own.
@@ -95,8 +99,13 @@ async fn shake_hands(
     (tcp, remote): (TcpStream, SocketAddr),
     shared: &Shared,
 ) -> Result<(Box<dyn ByteStream>, Proof), CloseReason> {
-    let configs = shared.tls.borrow().clone();
-    let Some(configs) = configs else { return Ok((Box::new(tcp), Proof::none())) };
+    let security = shared.security.borrow().clone();
+    let configs = match security {
+        Security::Plain => return Ok((Box::new(tcp), Proof::none())),
+        // Without a word: who dials comes again.
+        Security::Pending => return Err(CloseReason::Tls),
+        Security::Tls(configs) => configs,
+    };
     match timeout(shared.timing.connect, tls::accept(&configs, tcp)).await {
         Ok(Ok((stream, proof))) => Ok((Box::new(stream), proof)),
         Ok(Err(error)) => {
@@ -126,6 +135,7 @@ async fn serve_http(
         peer: Arc::new(peer),
         links: watch::Sender::new(0),
         was_used: AtomicBool::new(false),
+        is_operator: proof.is_operator,
     });
     let service = service_fn(|request| {
         let response = Accepted::open(&accepted, request);
@@ -185,6 +195,9 @@ fn builder(shared: &Shared) -> http2::Builder<OnTracker> {
 impl Accepted {
     /// Opens a link for a legal request for a group that is served here.
     fn open(accepted: &Arc<Self>, request: Request<Incoming>) -> Response<OutboundBody> {
+        if request.uri().path() == REPORT_PATH {
+            return accepted.report(request.method());
+        }
         let Some(name) = request.uri().path().strip_prefix(GROUP_PATH) else {
             return refuse(StatusCode::NOT_FOUND);
         };
@@ -217,6 +230,27 @@ impl Accepted {
             accepted.links.send_modify(|count| *count -= 1);
         });
         Response::new(body)
+    }
+
+    /// Tells the operator, and nobody else, how this agent is.
+    fn report(&self, method: &Method) -> Response<OutboundBody> {
+        self.was_used.store(true, Ordering::Relaxed);
+        let Some(reporter) = &self.shared.reporter else { return refuse(StatusCode::NOT_FOUND) };
+        if !self.is_operator {
+            return refuse(StatusCode::FORBIDDEN);
+        }
+        if method != Method::GET {
+            return refuse(StatusCode::METHOD_NOT_ALLOWED);
+        }
+        let security = self.shared.security.borrow().clone();
+        let trusted = match &security {
+            Security::Tls(configs) => configs.trusted.as_slice(),
+            Security::Plain | Security::Pending => &[],
+        };
+        let mut response = Response::new(OutboundBody::whole(reporter.report(trusted).into()));
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(CONTENT_TYPE, json);
+        response
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::Reporter;
 use super::tls::{TlsError, TlsFiles};
 
 /// The transport's settings.
@@ -13,6 +15,11 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Mutual TLS (`tls`); none: plain connections.
     pub tls: Option<TlsFiles>,
+    /// Whether the files of TLS may come later: until then there are no connections.
+    pub tls_may_come: bool,
+    /// Answers the operator on this port, whose certificate says so; none: nobody
+    /// is answered.
+    pub reporter: Option<Arc<dyn Reporter>>,
     /// Whether plain connections may leave loopback (`insecurePeers`).
     pub insecure_peers: bool,
     /// What may wait in memory.
@@ -95,6 +102,8 @@ impl Settings {
         Self {
             listen,
             tls: None,
+            tls_may_come: false,
+            reporter: None,
             insecure_peers: false,
             limits: Limits::default(),
             timing: Timing::default(),

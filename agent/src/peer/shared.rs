@@ -14,7 +14,7 @@ use super::frame_reader::LARGE_FRAMES;
 use super::mailbox::Mailbox;
 use super::settings::{Limits, Timing};
 use super::tls::TlsConfigs;
-use super::{CloseReason, GroupName, LinkId, PeerMetrics};
+use super::{CloseReason, GroupName, LinkId, PeerMetrics, Reporter};
 
 /// The groups served; a group's token is cancelled when it is served no longer.
 pub(super) type Groups = BTreeMap<GroupName, CancellationToken>;
@@ -25,8 +25,10 @@ pub(super) struct Shared {
     pub(super) metrics: PeerMetrics,
     pub(super) limits: Limits,
     pub(super) timing: Timing,
-    /// The configuration in force for new connections; `None` without TLS.
-    pub(super) tls: watch::Receiver<Option<Arc<TlsConfigs>>>,
+    /// What is in force for new connections.
+    pub(super) security: watch::Receiver<Security>,
+    /// Tells the operator how this agent is.
+    pub(super) reporter: Option<Arc<dyn Reporter>>,
     pub(super) groups: watch::Sender<Arc<Groups>>,
     /// Places for large frames that are being collected.
     pub(super) large_frames: Arc<Semaphore>,
@@ -36,6 +38,17 @@ pub(super) struct Shared {
     /// What was said of peers that cannot be spoken with.
     pub(super) faults: Faults,
     links: LiveLinks,
+}
+
+/// How connections are made.
+#[derive(Clone, Debug)]
+pub(super) enum Security {
+    /// Without TLS.
+    Plain,
+    /// With TLS, for which there is no certificate yet: none is made.
+    Pending,
+    /// With these.
+    Tls(Arc<TlsConfigs>),
 }
 
 /// The links that live now; each token is cancelled when its link is gone.
@@ -51,7 +64,8 @@ pub(super) struct Parts {
     pub(super) metrics: PeerMetrics,
     pub(super) limits: Limits,
     pub(super) timing: Timing,
-    pub(super) tls: watch::Receiver<Option<Arc<TlsConfigs>>>,
+    pub(super) security: watch::Receiver<Security>,
+    pub(super) reporter: Option<Arc<dyn Reporter>>,
 }
 
 /// Lets `hyper` spawn on the tracker.
@@ -62,13 +76,14 @@ pub(super) struct OnTracker(pub(super) TaskTracker);
 
 impl Shared {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { mailbox, metrics, limits, timing, tls } = parts;
+        let Parts { mailbox, metrics, limits, timing, security, reporter } = parts;
         Self {
             mailbox,
             metrics,
             limits,
             timing,
-            tls,
+            security,
+            reporter,
             groups: watch::Sender::new(Arc::default()),
             large_frames: Arc::new(Semaphore::new(LARGE_FRAMES)),
             tracker: TaskTracker::new(),
@@ -92,6 +107,17 @@ impl Shared {
             }
             *groups = Arc::new(next);
         });
+    }
+
+    /// Waits until connections can be made.
+    pub(super) async fn secured(&self) {
+        let mut security = self.security.clone();
+        let ready = security.wait_for(|security| !matches!(security, Security::Pending));
+        let is_over = ready.await.is_err();
+        if is_over {
+            // Who would bring a certificate is gone, for the transport stops.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Why a link whose token was cancelled ends.

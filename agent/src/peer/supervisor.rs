@@ -1,8 +1,8 @@
 //! Starts and stops the transport, and keeps one dialling task for each listed
-//! address and served group.
+//! address and each served group that it is listed for.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use tracing::{info, warn};
 use super::dial::{Address, Dial};
 use super::mailbox::Mailbox;
 use super::settings::{Settings, StartError};
-use super::shared::{Groups, Parts, Shared};
-use super::tls::{self, TlsConfigs, Watched};
+use super::shared::{Groups, Parts, Security, Shared};
+use super::tls::{self, Watched};
 use super::{GroupName, LinkEvent, PeerMetrics, server};
-use crate::discovery::{PeerAddress, Peers};
+use crate::discovery::{Listed, PeerAddress, Peers, Scope};
 
 /// The running transport.
 ///
@@ -35,7 +35,7 @@ pub struct Supervisor {
 /// The dialling tasks; each token ends its task and closes its link.
 struct Dials {
     shared: Arc<Shared>,
-    addresses: BTreeMap<PeerAddress, Arc<Address>>,
+    addresses: BTreeMap<PeerAddress, (Arc<Address>, Scope)>,
     tasks: BTreeMap<(PeerAddress, GroupName), CancellationToken>,
 }
 
@@ -56,23 +56,26 @@ impl Supervisor {
         events: mpsc::Sender<LinkEvent>,
         metrics: PeerMetrics,
     ) -> Result<Self, StartError> {
-        let Settings { listen, tls: files, insecure_peers, limits, timing } = settings;
+        let Settings { listen, tls: files, insecure_peers, limits, timing, .. } = settings;
         if files.is_none() && !insecure_peers && !listen.ip().is_loopback() {
             return Err(StartError::Insecure(listen));
         }
         if files.is_none() && !listen.ip().is_loopback() {
             warn!(address = %listen, "insecurePeers: whoever reaches this address can read and write all groups");
         }
-        let current: watch::Sender<Option<Arc<TlsConfigs>>> = watch::Sender::new(None);
-        let configs = current.subscribe();
+        let current = watch::Sender::new(Security::Plain);
+        let security = current.subscribe();
         let mut watched = None;
         if let Some(files) = files {
-            let raw = tls::read(&files).await?;
-            let configs = raw.configs()?;
-            configs.tell_refusal();
-            metrics.certificate_expires(configs.not_after);
-            current.send_replace(Some(Arc::new(configs)));
-            watched = Some(Watched { files, raw, current, metrics: metrics.clone() });
+            current.send_replace(Security::Pending);
+            let watch = Watched { files, raw: None, current, metrics: metrics.clone() };
+            let watch = watched.insert(watch);
+            match watch.look().await {
+                Err(error) if settings.tls_may_come => {
+                    info!(%error, "no certificate yet: peers are spoken with once there is one");
+                }
+                looked => looked?,
+            }
         }
         let failed = |source| StartError::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
@@ -80,7 +83,8 @@ impl Supervisor {
         info!(address = %local_addr, tls = watched.is_some(), "listening for peers");
 
         let mailbox = Mailbox::new(events, limits.inbound_bytes);
-        let parts = Parts { mailbox, metrics, limits, timing, tls: configs };
+        let reporter = settings.reporter;
+        let parts = Parts { mailbox, metrics, limits, timing, security, reporter };
         let supervisor = Self {
             shared: Arc::new(Shared::new(parts)),
             local_addr,
@@ -178,27 +182,31 @@ async fn keep_dialling(mut peers: watch::Receiver<Peers>, shared: Arc<Shared>) {
 // === impl Dials ===
 
 impl Dials {
-    fn set_addresses(&mut self, listed: &BTreeSet<PeerAddress>) {
-        self.addresses.retain(|name, _| listed.contains(name));
-        self.tasks.retain(|(name, _), stop| {
-            let is_listed = listed.contains(name);
+    fn set_addresses(&mut self, listed: &Listed) {
+        let listed = &listed.addresses;
+        self.addresses.retain(|name, _| listed.contains_key(name));
+        self.tasks.retain(|(name, group), stop| {
+            let is_listed = listed.get(name).is_some_and(|scope| scope.covers(group));
             if !is_listed {
                 stop.cancel();
             }
             is_listed
         });
-        for name in listed {
-            self.addresses
-                .entry(name.clone())
-                .or_insert_with(|| Arc::new(Address::new(name.clone(), &self.shared)));
+        for (name, scope) in listed {
+            let new = || Arc::new(Address::new(name.clone(), &self.shared));
+            let known = self.addresses.entry(name.clone());
+            known.or_insert_with(|| (new(), scope.clone())).1.clone_from(scope);
         }
     }
 
     fn set_groups(&mut self, served: &Groups) {
         // A group that was taken out has cancelled its tasks itself.
         self.tasks.retain(|_, stop| !stop.is_cancelled());
-        for (name, address) in self.addresses.iter().filter(|(_, address)| !address.is_self()) {
-            for (group, served) in served {
+        for (name, (address, scope)) in &self.addresses {
+            if address.is_self() {
+                continue;
+            }
+            for (group, served) in served.iter().filter(|(group, _)| scope.covers(group)) {
                 let Entry::Vacant(task) = self.tasks.entry((name.clone(), group.clone())) else {
                     continue;
                 };

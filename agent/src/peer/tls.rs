@@ -24,8 +24,7 @@ use tracing::error;
 use self::chain::ChainVerifier;
 use self::files::Loaded;
 
-pub(super) use self::files::read;
-pub use self::files::{TlsError, TlsField, TlsFiles, check};
+pub use self::files::{Certified, TlsError, TlsField, TlsFiles, check, examine};
 pub use self::own::Refusal;
 pub(super) use self::proof::Proof;
 pub(super) use self::reload::{Watched, watch_files};
@@ -54,6 +53,10 @@ pub(super) struct TlsConfigs {
     server: Arc<ServerConfig>,
     /// When our own certificate expires, in Unix seconds.
     pub(super) not_after: i64,
+    /// The cluster that our own certificate names: names of others count for nothing.
+    cluster: Option<Arc<str>>,
+    /// SHA-256 of each authority that peers are verified by, in hexadecimal, sorted.
+    pub(super) trusted: Vec<String>,
     /// Why peers would refuse our own certificate now, if they would. No reason not to
     /// serve the app: the files are followed, and time goes on.
     pub(super) refusal: Option<Refusal>,
@@ -67,7 +70,7 @@ pub(super) async fn connect(
     // Neither sent nor compared; the library wants one.
     let name = ServerName::try_from("coppice").map_err(io::Error::other)?;
     let stream = TlsConnector::from(Arc::clone(&configs.client)).connect(name, tcp).await?;
-    let proof = proof_of(stream.get_ref().1)?;
+    let proof = configs.proof_of(stream.get_ref().1)?;
     Ok((stream, proof))
 }
 
@@ -84,7 +87,7 @@ pub(super) async fn accept(
             return Err(error);
         }
     };
-    let proof = proof_of(stream.get_ref().1)?;
+    let proof = configs.proof_of(stream.get_ref().1)?;
     Ok((stream, proof))
 }
 
@@ -118,13 +121,6 @@ pub(super) fn mend(error: &io::Error) -> &'static str {
     }
 }
 
-fn proof_of(connection: &CommonState) -> io::Result<Proof> {
-    let certificate = connection.peer_certificates().and_then(<[CertificateDer<'_>]>::first);
-    certificate
-        .and_then(Proof::read)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no readable certificate"))
-}
-
 // === impl TlsConfigs ===
 
 impl TlsConfigs {
@@ -135,14 +131,13 @@ impl TlsConfigs {
     /// When key and certificate do not belong together, or the certificate can
     /// not be read.
     fn new(loaded: Loaded) -> Result<Self, TlsError> {
-        let Loaded { roots, chain, key } = loaded;
+        let Loaded { roots, trusted, chain, key } = loaded;
         let provider = Arc::new(ring::default_provider());
         let roots = Arc::new(roots);
-        let not_after = chain
-            .first()
-            .and_then(Proof::read)
-            .and_then(|proof| proof.not_after)
-            .ok_or(TlsError::NoCertificate(TlsField::Certificate))?;
+        let own = chain.first().and_then(|own| Proof::read(own, None));
+        let not_after = own.as_ref().and_then(|proof| proof.not_after);
+        let not_after = not_after.ok_or(TlsError::NoCertificate(TlsField::Certificate))?;
+        let cluster = own.and_then(|proof| proof.cluster);
         chain.first().map_or(Ok(()), own::check_version)?;
         let dialler = ChainVerifier::new(&roots, &provider);
         let listener = client_verifier(roots, Arc::clone(&provider))?;
@@ -166,7 +161,15 @@ impl TlsConfigs {
             .map_err(own::unusable)?;
         server.alpn_protocols = vec![ALPN.to_vec()];
         server.send_tls13_tickets = 0;
-        Ok(Self { client: Arc::new(client), server: Arc::new(server), not_after, refusal })
+        let (client, server) = (Arc::new(client), Arc::new(server));
+        Ok(Self { client, server, not_after, cluster, trusted, refusal })
+    }
+
+    fn proof_of(&self, connection: &CommonState) -> io::Result<Proof> {
+        let certificate = connection.peer_certificates().and_then(<[CertificateDer<'_>]>::first);
+        certificate
+            .and_then(|certificate| Proof::read(certificate, self.cluster.as_deref()))
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no readable certificate"))
     }
 
     /// Says in the log that peers would refuse our own certificate, if they would.

@@ -48,7 +48,16 @@ pub enum SubmitError {
         /// How many.
         waiting: usize,
     },
-    /// The disk, or the share of it that local writes may use, is full. Nothing was written.
+    /// The store is as large as local writes may make it. Nothing was written.
+    #[error(
+        "the store is at its limit of {limit} bytes: remove data, which is still taken, or raise \
+         `dataLimit` (in a cluster: the groups' `storage.size`, for new pods)"
+    )]
+    DataLimit {
+        /// In bytes.
+        limit: u64,
+    },
+    /// The disk is full. Nothing was written.
     #[error("the disk is full; free space or grow the volume: writing resumes by itself")]
     DiskFull,
     /// The store failed and is being opened again. Nothing was written.
@@ -74,9 +83,10 @@ impl SubmitError {
             Self::Overloaded { .. } | Self::ShuttingDown | Self::Bootstrapping => {
                 Some(Duration::from_secs(1))
             }
-            Self::DiskFull | Self::WriterStopped | Self::OutcomeUnknown => {
-                Some(Duration::from_secs(5))
-            }
+            Self::DiskFull
+            | Self::DataLimit { .. }
+            | Self::WriterStopped
+            | Self::OutcomeUnknown => Some(Duration::from_secs(5)),
             Self::Refused { .. }
             | Self::PreconditionFailed { .. }
             | Self::LimitReached { .. }
@@ -104,6 +114,8 @@ pub struct GroupRefusal {
     pub index: usize,
     /// The field of it that is to be changed, where one is.
     pub field: Option<&'static str>,
+    /// The id of what the store holds by its name, if that is why.
+    pub held: Option<[u8; 16]>,
     /// In words for its owner, with its name.
     pub message: String,
 }
@@ -116,6 +128,7 @@ impl From<AddError> for ServeError {
                 let refusal = |(index, error): (usize, OpenError)| GroupRefusal {
                     index,
                     field: error.field(),
+                    held: error.held(),
                     message: error.with_mend(),
                 };
                 Self::Groups(refused.into_iter().map(refusal).collect())

@@ -37,6 +37,22 @@ pub struct WriteRequest {
     pub allow_incomplete: bool,
 }
 
+impl WriteRequest {
+    /// Whether it leaves nothing behind that was not there.
+    #[must_use]
+    pub fn only_removes(&self) -> bool {
+        self.operations.iter().all(|(_, operation)| {
+            matches!(
+                operation,
+                Operation::Remove { .. }
+                    | Operation::RemoveField { .. }
+                    | Operation::Clear
+                    | Operation::Delete
+            )
+        })
+    }
+}
+
 /// What one operation did.
 #[derive(Clone, Debug)]
 pub struct Written {

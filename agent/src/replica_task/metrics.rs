@@ -105,6 +105,11 @@ impl<'a> Members<'a> {
 }
 
 impl WriterMetrics {
+    /// Whether the store is failed and writes are refused.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.get() != 0
+    }
+
     /// Registers them.
     ///
     /// # Errors

@@ -26,6 +26,7 @@ async fn started(store: Failing, registry: &Registry) -> (WriterHandle, GroupHan
         name: "a".into(),
         clock: Arc::new(SystemClock::new()),
         metrics: WriterMetrics::register(registry).unwrap(),
+        disk: Arc::default(),
         random: rand::random::<[u8; 32]>,
     };
     let writer = super::start(start).unwrap();

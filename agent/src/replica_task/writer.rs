@@ -29,6 +29,7 @@ use super::metrics::WriterMetrics;
 use super::neighbours::Neighbours;
 use super::{GroupStatus, HandedOver, ServeError, SubmitError, WriteAnswer};
 use crate::clock::Clock;
+use crate::disk_limit::DiskLimit;
 use crate::engine::{Effect, Engine, EngineError, GroupSettings};
 use crate::peer::LinkEvent;
 use crate::store::Store;
@@ -76,6 +77,7 @@ pub(crate) struct WriterParts<S> {
     pub(crate) name: Arc<str>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: WriterMetrics,
+    pub(crate) disk: Arc<DiskLimit>,
     pub(crate) random: fn() -> [u8; 32],
 }
 
@@ -108,6 +110,7 @@ enum Leave {
 pub(crate) struct Writer<S: Store> {
     clock: Arc<dyn Clock>,
     metrics: WriterMetrics,
+    disk: Arc<DiskLimit>,
     name: Arc<str>,
     random: fn() -> [u8; 32],
     inputs: Inputs,
@@ -130,11 +133,12 @@ impl<S: Store> Writer<S> {
         parts: WriterParts<S>,
         inputs: Inputs,
     ) -> Result<Self, crate::engine::OpenError> {
-        let WriterParts { store, name, clock, metrics, random } = parts;
+        let WriterParts { store, name, clock, metrics, disk, random } = parts;
         let engine = Engine::open(store, Arc::clone(&name), random())?;
         Ok(Self {
             clock,
             metrics,
+            disk,
             name,
             random,
             inputs,
@@ -232,9 +236,12 @@ impl<S: Store> Writer<S> {
         let now = self.now();
         for (slot, request) in requests.drain(..) {
             match request {
-                GroupRequest::Write(request, ticket) => {
-                    engine.submit(slot, &request, ticket, now)?;
-                }
+                GroupRequest::Write(request, ticket) => match self.disk.refuses() {
+                    Some(limit) if !request.only_removes() => {
+                        let _ = ticket.send(Err(SubmitError::DataLimit { limit }));
+                    }
+                    _ => engine.submit(slot, &request, ticket, now)?,
+                },
                 GroupRequest::Sync(wait, ticket) => {
                     self.begin_sync(engine, (slot, wait), ticket, now);
                 }

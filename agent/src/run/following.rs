@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coppice_api::cluster::RefusedGroup;
 use coppice_api::{AgentConfig, Durability, Group};
 use coppice_crdt::EtagKey;
 use coppice_replication::{FRAME_BYTES, RemovalPace, ReplicaSettings, WriteLimits};
@@ -11,9 +12,11 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
 use super::RunError;
-use crate::discovery::{PeerAddress, StaticPeers};
+use crate::cluster::ClusterState;
+use crate::discovery::{Discovery as _, Listed, PeerAddress, Peers, StaticPeers};
 use crate::engine::{GroupDurability, GroupSettings};
 use crate::http::Lifecycle;
 use crate::peer::{GroupName, Supervisor};
@@ -34,19 +37,68 @@ pub(super) struct Agent<R> {
     lifecycle: Arc<Lifecycle>,
     metrics: ConfigMetrics,
     served: BTreeMap<String, (Slot, Group, ServedGroup)>,
-    pub(super) peers: StaticPeers,
+    followed: Followed,
+    /// Why not all groups are served as configured.
+    refused: Option<String>,
+}
+
+/// Where peers come from, and who else is told of groups.
+pub(super) enum Followed {
+    /// A list in the configuration.
+    Listed(StaticPeers),
+    /// The cluster.
+    InCluster { peers: watch::Receiver<Peers>, state: Arc<ClusterState> },
+}
+
+impl Followed {
+    /// The peers that the configuration lists.
+    pub(super) fn listed(config: &AgentConfig) -> Self {
+        Self::Listed(StaticPeers::new(addresses(config)))
+    }
+
+    pub(super) fn in_cluster(peers: watch::Receiver<Peers>, state: Arc<ClusterState>) -> Self {
+        Self::InCluster { peers, state }
+    }
+
+    fn peers(&self) -> watch::Receiver<Peers> {
+        match self {
+            Self::Listed(peers) => peers.peers(),
+            Self::InCluster { peers, .. } => peers.clone(),
+        }
+    }
 }
 
 impl<R: Reader> Agent<R> {
     /// An agent that serves no group yet.
     pub(super) fn new(
-        writer: WriterHandle,
-        reader: R,
+        (writer, reader): (WriterHandle, R),
         (groups, lifecycle): (Arc<Groups>, Arc<Lifecycle>),
-        (config, metrics): (&AgentConfig, ConfigMetrics),
+        (followed, metrics): (Followed, ConfigMetrics),
     ) -> Self {
-        let peers = StaticPeers::new(addresses(config));
-        Self { writer, reader, groups, lifecycle, metrics, served: BTreeMap::new(), peers }
+        let (served, refused) = (BTreeMap::new(), None);
+        Self { writer, reader, groups, lifecycle, metrics, served, followed, refused }
+    }
+
+    /// The peers, as they are found.
+    pub(super) fn peers(&self) -> watch::Receiver<Peers> {
+        self.followed.peers()
+    }
+
+    /// Serves the groups of the configuration for the first time: all, where a person
+    /// reads why not; in a cluster those that can be.
+    ///
+    /// # Errors
+    ///
+    /// As [`Agent::serve`], without a cluster.
+    pub(super) async fn begin(&mut self, config: &AgentConfig) -> Result<(), String> {
+        match self.followed {
+            Followed::Listed(_) => self.serve(config).await,
+            Followed::InCluster { .. } => {
+                let outcome = self.serve_what_can_be(config).await;
+                self.note(outcome.err());
+                Ok(())
+            }
+        }
     }
 
     /// Serves all groups of the configuration, or none.
@@ -54,7 +106,7 @@ impl<R: Reader> Agent<R> {
     /// # Errors
     ///
     /// Why they are not served, a line each.
-    pub(super) async fn serve(&mut self, config: &AgentConfig) -> Result<(), String> {
+    async fn serve(&mut self, config: &AgentConfig) -> Result<(), String> {
         let served = self.serve_these(config.groups.clone(), config).await;
         served.map_err(|error| match error {
             ServeError::Store(error) => format!("groups: {error}"),
@@ -77,6 +129,7 @@ impl<R: Reader> Agent<R> {
     async fn serve_what_can_be(&mut self, config: &AgentConfig) -> Result<(), String> {
         let mut wanted = config.groups.clone();
         let mut refusals = Vec::new();
+        let mut held = Vec::new();
         loop {
             let refused = match self.serve_these(wanted.clone(), config).await {
                 Ok(()) => break,
@@ -90,11 +143,19 @@ impl<R: Reader> Agent<R> {
                 let before = self.served.get(&group.name).map(|(_, before, _)| before);
                 kept.extend(before.filter(|before| !is_same(before, &group)).cloned());
                 let index = config.groups.iter().position(|listed| listed.name == group.name);
+                held.extend(refusal.held.map(|held| RefusedGroup {
+                    name: group.name.clone(),
+                    offered: group.effective_id(),
+                    held: Uuid::from_bytes(held),
+                }));
                 refusals.push(in_words(index, refusal));
             }
             // Unless its data goes by another name now.
             kept.retain(|kept| wanted.iter().all(|of| of.effective_id() != kept.effective_id()));
             wanted.extend(kept);
+        }
+        if let Followed::InCluster { state, .. } = &self.followed {
+            state.refused_by_store.store(Arc::new(held));
         }
         if refusals.is_empty() { Ok(()) } else { Err(refusals.join("; ")) }
     }
@@ -105,11 +166,12 @@ impl<R: Reader> Agent<R> {
         wanted: Vec<Group>,
         config: &AgentConfig,
     ) -> Result<(), ServeError> {
+        let listed = self.peers().borrow().clone();
         let specs = wanted.iter().map(|group| GroupSpec {
             name: group.name.as_str().into(),
             id: *group.effective_id().as_bytes(),
             crdt_type: group.crdt.crdt_type,
-            settings: settings(group, config),
+            settings: settings(group, config, &listed),
         });
         let handles = self.writer.serve(specs.collect()).await?;
         let mut served = BTreeMap::new();
@@ -147,8 +209,10 @@ impl<R: Reader> Agent<R> {
         supervisor: &Supervisor,
         shutdown: CancellationToken,
     ) -> Result<(), RunError> {
-        let mut refused = None;
+        let mut peers = self.peers();
         loop {
+            let expected = self.expected();
+            let is_refused = self.refused.is_some();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
@@ -159,26 +223,46 @@ impl<R: Reader> Agent<R> {
                         return Err(RunError::Lost("the watch of the configuration"));
                     }
                 }
-                () = sleep(RETRY), if refused.is_some() => {}
+                Ok(()) = peers.changed() => {
+                    peers.mark_unchanged();
+                    if self.expected() == expected {
+                        continue;
+                    }
+                }
+                () = sleep(RETRY), if is_refused => {}
             }
             let config = Arc::clone(&configs.borrow_and_update());
-            self.peers.replace(addresses(&config));
+            if let Followed::Listed(peers) = &self.followed {
+                peers.replace(addresses(&config));
+            }
             // Before groups come that nobody waited for at the start.
             let _ = self.lifecycle.has_started(&self.groups);
             let outcome = self.serve_what_can_be(&config).await;
-            let before = std::mem::replace(&mut refused, outcome.err());
-            self.metrics.groups_are_current(refused.is_none());
-            match &refused {
-                None => info!("the configuration's changes are in force"),
-                // Said once, and tried again and again.
-                Some(error) if refused != before => {
-                    error!(error, "not all groups are served as configured");
-                    self.metrics.refused();
-                }
-                Some(_) => {}
-            }
+            self.note(outcome.err());
             supervisor.set_groups(self.group_names());
         }
+    }
+
+    /// Says how serving the configuration went: once, for it is tried again and again.
+    fn note(&mut self, refused: Option<String>) {
+        self.metrics.groups_are_current(refused.is_none());
+        match &refused {
+            None => info!("the configuration's changes are in force"),
+            Some(error) if refused != self.refused => {
+                error!(error, "not all groups are served as configured");
+                self.metrics.refused();
+            }
+            Some(_) => {}
+        }
+        self.refused = refused;
+    }
+
+    /// The groups that have peers, or may have some.
+    fn expected(&self) -> Vec<GroupName> {
+        let listed = self.peers().borrow().clone();
+        let mut groups = self.group_names();
+        groups.retain(|group| listed.expects_peers(group));
+        groups
     }
 }
 
@@ -203,7 +287,7 @@ fn addresses(config: &AgentConfig) -> Vec<PeerAddress> {
     listed.filter_map(|address| address.as_str().parse().ok()).collect()
 }
 
-fn settings(group: &Group, config: &AgentConfig) -> GroupSettings {
+fn settings(group: &Group, config: &AgentConfig, listed: &Listed) -> GroupSettings {
     let ms = |duration: coppice_api::TextDuration| {
         u64::try_from(duration.get().as_millis()).unwrap_or(u64::MAX)
     };
@@ -214,7 +298,8 @@ fn settings(group: &Group, config: &AgentConfig) -> GroupSettings {
             log_bytes: group.limits.log_bytes.get(),
             log_age_ms: ms(group.limits.log_age),
             startup_wait_ms: ms(config.startup_wait),
-            expects_peers: !config.discovery.static_peers.peers.is_empty(),
+            expects_peers: GroupName::parse(&group.name)
+                .is_some_and(|name| listed.expects_peers(&name)),
             frame_bytes: FRAME_BYTES,
             removals: RemovalPace::default(),
         },

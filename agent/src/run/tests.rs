@@ -15,9 +15,13 @@ async fn end_over(store: Failing) -> Result<(), RunError> {
     (config.listen.app, config.listen.peers, config.listen.operations) = (any, any, any);
     config.groups = vec![Group::new("hits", CrdtType::PNCounter)];
     let stop = CancellationToken::new();
+    let mut store = Some(store);
     let running = run(
         (ConfigSource::default(), config),
-        move |_| Ok(Opened { store, snapshots: None }),
+        move |_| match store.take() {
+            Some(store) => Ok(Opened { store, snapshots: None }),
+            None => Err(StoreError::Closed),
+        },
         stop.clone(),
     );
     let stopping = async {

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::TextDuration;
+use crate::{ByteSize, TextDuration};
 
 pub use app_url::{AppUrl, AppUrlError};
 pub use group::{CrdtSpec, Durability, Group, Limits, Snapshot, Storage, Sync};
@@ -31,6 +31,9 @@ pub struct AgentConfig {
     pub replica: Replica,
     /// Where the store is kept. One agent at a time may use it.
     pub data_dir: PathBuf,
+    /// Bytes of the store from which on local writes are refused; none: only a full
+    /// disk refuses them.
+    pub data_limit: Option<ByteSize>,
     /// Where the three ports listen.
     pub listen: Listen,
     /// The URL by which the app knows its API, if its host is not loopback.
@@ -114,6 +117,7 @@ impl Default for AgentConfig {
         Self {
             replica: Replica::default(),
             data_dir: PathBuf::from("./data"),
+            data_limit: None,
             listen: Listen::default(),
             app_url: None,
             discovery: Discovery::default(),

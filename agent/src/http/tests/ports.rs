@@ -24,6 +24,7 @@ async fn operations(fixture: &Fixture, path: &str) -> (u16, String) {
         groups: fixture.api.groups.clone(),
         lifecycle: fixture.api.lifecycle.clone(),
         registry: fixture.registry.clone(),
+        cluster: None,
         store: Arc::default(),
     };
     let request = Request::builder().uri(path).body(Body::empty()).unwrap();

@@ -1,14 +1,17 @@
 //! The three files of mutual TLS: read, parsed, and what is wrong with them.
 
-use std::fmt;
+use std::collections::BTreeSet;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use uuid::Uuid;
 
-use super::{Refusal, TlsConfigs};
+use super::super::PeerIdentity;
+use super::{Proof, Refusal, TlsConfigs};
 
 /// No legal file is longer.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -89,6 +92,7 @@ pub(in crate::peer) struct Raw {
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) roots: RootCertStore,
+    pub(super) trusted: Vec<String>,
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) key: PrivateKeyDer<'static>,
 }
@@ -115,12 +119,14 @@ pub(in crate::peer) async fn read(files: &TlsFiles) -> Result<Raw, TlsError> {
 /// wrong with them together.
 pub async fn check(files: &TlsFiles) -> Result<(), Vec<TlsError>> {
     let TlsFiles { ca, certificate, key } = files;
-    let ca = read_one(TlsField::Ca, ca).await.and_then(|pem| roots(&pem));
+    let ca = read_one(TlsField::Ca, ca).await.and_then(|pem| authorities(&pem));
     let chain = read_one(TlsField::Certificate, certificate).await;
     let chain = chain.and_then(|pem| certificates(TlsField::Certificate, &pem));
     let key = read_one(TlsField::Key, key).await.and_then(|pem| private_key(&pem));
     let configs = match (ca, chain, key) {
-        (Ok(roots), Ok(chain), Ok(key)) => TlsConfigs::new(Loaded { roots, chain, key }),
+        (Ok((roots, trusted)), Ok(chain), Ok(key)) => {
+            TlsConfigs::new(Loaded { roots, trusted, chain, key })
+        }
         (ca, chain, key) => {
             let wrong = [ca.err(), chain.err(), key.err()];
             return Err(wrong.into_iter().flatten().collect());
@@ -128,6 +134,41 @@ pub async fn check(files: &TlsFiles) -> Result<(), Vec<TlsError>> {
     };
     let refusal = configs.map_err(|error| vec![error])?.refusal;
     refusal.map_or(Ok(()), |refusal| Err(vec![refusal.into()]))
+}
+
+/// What a certificate says that peers would take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certified {
+    /// From when on it is valid, in Unix seconds.
+    pub not_before: i64,
+    /// Until when.
+    pub not_after: i64,
+    /// The groups that it names.
+    pub groups: Vec<Uuid>,
+}
+
+/// Looks at a certificate as [`check`] does, all of it as PEM.
+///
+/// # Errors
+///
+/// Why it cannot be used with this key, or why peers that know these authorities would
+/// refuse it.
+pub fn examine(authorities_pem: &str, certificate: &str, key: &str) -> Result<Certified, TlsError> {
+    let chain = certificates(TlsField::Certificate, certificate.as_bytes())?;
+    let own = chain.first().cloned().ok_or(TlsError::NoCertificate(TlsField::Certificate))?;
+    let (roots, trusted) = authorities(authorities_pem.as_bytes())?;
+    let key = private_key(key.as_bytes())?;
+    let configs = TlsConfigs::new(Loaded { roots, trusted, chain, key })?;
+    if let Some(refusal) = configs.refusal {
+        return Err(refusal.into());
+    }
+    let proof = Proof::read(&own, configs.cluster.as_deref());
+    let proof = proof.ok_or(TlsError::NoCertificate(TlsField::Certificate))?;
+    let groups = match proof.identity {
+        PeerIdentity::Groups(groups) => groups,
+        PeerIdentity::AllGroups | PeerIdentity::Insecure => Vec::new(),
+    };
+    Ok(Certified { not_before: proof.not_before, not_after: configs.not_after, groups })
 }
 
 async fn read_one(field: TlsField, path: &Path) -> Result<Vec<u8>, TlsError> {
@@ -148,19 +189,31 @@ impl Raw {
     ///
     /// What is wrong with which file; all but [`TlsError::Read`].
     pub(in crate::peer) fn configs(&self) -> Result<TlsConfigs, TlsError> {
-        let roots = roots(&self.ca)?;
+        let (roots, trusted) = authorities(&self.ca)?;
         let chain = certificates(TlsField::Certificate, &self.certificate)?;
         let key = private_key(&self.key)?;
-        TlsConfigs::new(Loaded { roots, chain, key })
+        TlsConfigs::new(Loaded { roots, trusted, chain, key })
     }
 }
 
-fn roots(pem: &[u8]) -> Result<RootCertStore, TlsError> {
+/// The authorities, and their fingerprints.
+fn authorities(pem: &[u8]) -> Result<(RootCertStore, Vec<String>), TlsError> {
     let mut roots = RootCertStore::empty();
+    let mut fingerprints = BTreeSet::new();
     for certificate in certificates(TlsField::Ca, pem)? {
+        fingerprints.insert(fingerprint(&certificate));
         roots.add(certificate).map_err(|_| TlsError::NoCertificate(TlsField::Ca))?;
     }
-    Ok(roots)
+    Ok((roots, fingerprints.into_iter().collect()))
+}
+
+/// SHA-256 in hexadecimal.
+fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
+    digest.as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {

@@ -3,7 +3,10 @@
 //! A certificate without any `urn:coppice:` URI name stands for all groups.
 //! One with such names stands for the groups that they name as
 //! `urn:coppice:<cluster>:<group id>`, and for nothing else; what can not be
-//! read grants nothing.
+//! read grants nothing. Where this agent's own certificate names a cluster, the names
+//! of other clusters grant nothing either.
+
+use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use uuid::Uuid;
@@ -16,10 +19,19 @@ use super::super::PeerIdentity;
 /// How the URI names that this program reads begin.
 const PREFIX: &str = "urn:coppice:";
 
+/// How the operator's name ends.
+const OPERATOR: &str = "operator";
+
 /// A peer's groups, and until when its certificate proves them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::peer) struct Proof {
     pub(in crate::peer) identity: PeerIdentity,
+    /// Whether it is the cluster's operator, which is told how this agent is.
+    pub(in crate::peer) is_operator: bool,
+    /// The cluster that its names are of, if that is one.
+    pub(in crate::peer) cluster: Option<Arc<str>>,
+    /// In Unix seconds; 0 without TLS.
+    pub(in crate::peer) not_before: i64,
     /// In Unix seconds; `None` without TLS.
     pub(in crate::peer) not_after: Option<i64>,
 }
@@ -29,19 +41,43 @@ pub(in crate::peer) struct Proof {
 impl Proof {
     /// Of a connection without TLS.
     pub(in crate::peer) fn none() -> Self {
-        Self { identity: PeerIdentity::Insecure, not_after: None }
+        let identity = PeerIdentity::Insecure;
+        Self { identity, is_operator: false, cluster: None, not_before: 0, not_after: None }
     }
 
     /// Reads a certificate; `None` if it is none. Whether it is of our CA, and
-    /// valid, the handshake has checked.
-    pub(in crate::peer) fn read(der: &CertificateDer<'_>) -> Option<Self> {
+    /// valid, the handshake has checked. Only names of `own` cluster count, if that
+    /// is known.
+    pub(in crate::peer) fn read(der: &CertificateDer<'_>, own: Option<&str>) -> Option<Self> {
         let (_rest, certificate) = X509Certificate::from_der(der).ok()?;
-        let not_after = Some(certificate.validity().not_after.timestamp());
-        Some(Self { identity: identity(&certificate)?, not_after })
+        let validity = certificate.validity();
+        let not_before = validity.not_before.timestamp();
+        let not_after = Some(validity.not_after.timestamp());
+        let names = our_names(&certificate)?;
+        // Each with its cluster.
+        let names: Vec<_> = names.iter().map(|name| name.split_once(':')).collect();
+        let mut clusters = names.iter().flatten().map(|(cluster, _)| *cluster);
+        let first = clusters.next().filter(|cluster| !cluster.is_empty());
+        let cluster = first.filter(|first| clusters.all(|cluster| cluster == *first));
+        let counted = names.iter().flatten().filter(|(cluster, _)| match own {
+            Some(own) => *cluster == own,
+            None => !cluster.is_empty(),
+        });
+        let identity = if names.is_empty() {
+            PeerIdentity::AllGroups
+        } else {
+            let groups = counted.clone().filter_map(|(_, id)| Uuid::try_parse(id).ok());
+            PeerIdentity::Groups(groups.collect())
+        };
+        // Whose cluster is not known has no operator.
+        let is_operator = own.is_some() && counted.clone().any(|(_, name)| *name == OPERATOR);
+        let cluster = cluster.map(Into::into);
+        Some(Self { identity, is_operator, cluster, not_before, not_after })
     }
 }
 
-fn identity(certificate: &X509Certificate<'_>) -> Option<PeerIdentity> {
+/// What follows the prefix in the names of ours.
+fn our_names<'a>(certificate: &'a X509Certificate<'_>) -> Option<Vec<&'a str>> {
     let mut names = Vec::new();
     for extension in certificate.extensions() {
         match extension.parsed_extension() {
@@ -51,29 +87,17 @@ fn identity(certificate: &X509Certificate<'_>) -> Option<PeerIdentity> {
             _ => {}
         }
     }
-    let ours: Vec<&str> = names
-        .into_iter()
-        .filter_map(|name| match name {
-            GeneralName::URI(uri) => strip_prefix(uri),
-            _ => None,
-        })
-        .collect();
-    if ours.is_empty() {
-        return Some(PeerIdentity::AllGroups);
-    }
-    Some(PeerIdentity::Groups(ours.into_iter().filter_map(group_id).collect()))
+    let ours = names.into_iter().filter_map(|name| match name {
+        GeneralName::URI(uri) => strip_prefix(uri),
+        _ => None,
+    });
+    Some(ours.collect())
 }
 
 /// URN schemes and namespaces are compared without regard to case (RFC 8141).
 fn strip_prefix(uri: &str) -> Option<&str> {
     let (head, rest) = uri.split_at_checked(PREFIX.len())?;
     head.eq_ignore_ascii_case(PREFIX).then_some(rest)
-}
-
-/// The group of `<cluster>:<group id>`; other names of ours have more parts.
-fn group_id(rest: &str) -> Option<Uuid> {
-    let (cluster, id) = rest.split_once(':')?;
-    if cluster.is_empty() { None } else { Uuid::try_parse(id).ok() }
 }
 
 #[cfg(test)]
@@ -84,12 +108,50 @@ mod tests {
 
     const GROUP: &str = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
 
-    fn identity_with(uris: &[&str]) -> PeerIdentity {
+    fn proof_with(uris: &[&str], own: Option<&str>) -> Proof {
         let mut params = CertificateParams::new(vec!["host".to_owned()]).unwrap();
         let san = |uri: &&str| SanType::URI((*uri).try_into().unwrap());
         params.subject_alt_names.extend(uris.iter().map(san));
         let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        Proof::read(certificate.der()).unwrap().identity
+        Proof::read(certificate.der(), own).unwrap()
+    }
+
+    fn identity_with(uris: &[&str]) -> PeerIdentity {
+        proof_with(uris, None).identity
+    }
+
+    #[test]
+    fn names_of_another_cluster_grant_nothing() {
+        let name = format!("urn:coppice:c1:{GROUP}");
+        let granted = |own| proof_with(&[&name, "urn:coppice:c1:pod:p"], own).identity;
+        assert_eq!(granted(Some("c1")), PeerIdentity::Groups(vec![GROUP.parse().unwrap()]));
+        assert_eq!(granted(Some("c2")), PeerIdentity::Groups(vec![]));
+        assert_eq!(proof_with(&[], Some("c1")).identity, PeerIdentity::AllGroups);
+    }
+
+    #[test]
+    fn the_operator_is_known_by_its_name_in_our_cluster() {
+        let operator = coppice_api::cluster::operator_uri("c1");
+        assert!(proof_with(&[&operator], Some("c1")).is_operator);
+        assert_eq!(proof_with(&[&operator], Some("c1")).identity, PeerIdentity::Groups(vec![]));
+        for (uri, own) in [
+            (operator.as_str(), Some("c2")),
+            (&operator, None),
+            ("urn:coppice:c1:operator:x", Some("c1")),
+            ("urn:coppice:c1:pod:operator", Some("c1")),
+            ("https://operator", Some("c1")),
+        ] {
+            assert!(!proof_with(&[uri], own).is_operator, "{uri} {own:?}");
+        }
+    }
+
+    #[test]
+    fn the_cluster_is_the_one_that_all_names_are_of() {
+        let group = format!("urn:coppice:c1:{GROUP}");
+        let cluster = |uris: &[&str]| proof_with(uris, None).cluster.map(|of| of.to_string());
+        assert_eq!(cluster(&[&group, "urn:coppice:c1:pod:p"]), Some("c1".to_owned()));
+        assert_eq!(cluster(&[&group, "urn:coppice:c2:pod:p"]), None, "of two");
+        assert_eq!(cluster(&["https://a"]), None);
     }
 
     #[test]

@@ -7,18 +7,19 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
+use super::TlsError;
 use super::files::{Raw, TlsFiles, read};
-use super::{TlsConfigs, TlsError};
 use crate::peer::PeerMetrics;
+use crate::peer::shared::Security;
 
 /// What the reloading task works on.
 pub(in crate::peer) struct Watched {
     pub(in crate::peer) files: TlsFiles,
-    /// What is in force.
-    pub(in crate::peer) raw: Raw,
-    pub(in crate::peer) current: watch::Sender<Option<Arc<TlsConfigs>>>,
+    /// What is in force; `None`: nothing yet.
+    pub(in crate::peer) raw: Option<Raw>,
+    pub(in crate::peer) current: watch::Sender<Security>,
     pub(in crate::peer) metrics: PeerMetrics,
 }
 
@@ -46,7 +47,11 @@ pub(in crate::peer) async fn watch_files(
             Err(error) => error.to_string(),
         };
         if !complaint.is_empty() && complaint != last_complaint {
-            warn!(error = complaint, "TLS files changed and are not used; the last ones stay");
+            if watched.raw.is_some() {
+                warn!(error = complaint, "TLS files changed and are not used; the last ones stay");
+            } else {
+                debug!(error = complaint, "no TLS files that can be used yet");
+            }
         }
         last_complaint = complaint;
     }
@@ -55,16 +60,20 @@ pub(in crate::peer) async fn watch_files(
 // === impl Watched ===
 
 impl Watched {
-    async fn look(&mut self) -> Result<(), TlsError> {
-        let raw = read(&self.files).await?;
+    /// Loads the files, if they are not as they were.
+    pub(in crate::peer) async fn look(&mut self) -> Result<(), TlsError> {
+        let raw = Some(read(&self.files).await?);
         if raw == self.raw {
             return Ok(());
         }
-        let configs = raw.configs()?;
-        info!(not_after = configs.not_after, "TLS files reloaded");
+        let configs = raw.as_ref().map(Raw::configs).transpose()?;
+        let Some(configs) = configs else { return Ok(()) };
+        if self.raw.is_some() {
+            info!(not_after = configs.not_after, "TLS files reloaded");
+        }
         configs.tell_refusal();
         self.metrics.certificate_expires(configs.not_after);
-        self.current.send_replace(Some(Arc::new(configs)));
+        self.current.send_replace(Security::Tls(Arc::new(configs)));
         self.raw = raw;
         Ok(())
     }

@@ -76,6 +76,10 @@ impl AgentConfig {
         if self.data_dir.as_os_str().is_empty() {
             found.add("dataDir", "is empty: name the folder that keeps the data".to_owned());
         }
+        if let Some(limit) = self.data_limit {
+            // An empty store takes some of it.
+            found.size("dataLimit", limit, ByteSize::mebibytes(16), ByteSize::mebibytes(1 << 30));
+        }
         if !self.listen.app.ip().is_loopback() {
             found.add("listen.app", format!(
                 "{} is not loopback: the app's API has no access control, use 127.0.0.1:{} or [::1]:{}",
@@ -255,7 +259,11 @@ mod tests {
     #[test]
     fn each_problem_names_its_field_and_the_mend() {
         type Case = (fn(&mut AgentConfig), &'static str);
-        let cases: [Case; 15] = [
+        let cases: [Case; 16] = [
+            (
+                |c| c.data_limit = Some(ByteSize::mebibytes(1)),
+                "dataLimit: 1Mi is out of bounds: use 16Mi to",
+            ),
             (
                 |c| c.replica.name = Some("a b".into()),
                 "replica.name: \"a b\" is no replica's name: use",
