@@ -8,16 +8,27 @@
 //! Every replica serves the webhook and signs; the one that holds the lease writes.
 //! `run` is the only wiring.
 
+pub mod announce;
 pub mod api_client;
 pub mod args;
+pub mod children;
 pub mod cli;
+pub mod context;
+pub mod controller;
+pub mod denials;
+pub mod events;
+pub mod groups;
 pub mod lease;
 pub mod metrics;
 pub mod names;
+pub mod namespaces;
 pub mod operations;
 pub mod pods;
 pub mod readiness;
+pub mod reconcile;
+pub mod reports;
 pub mod run;
+pub mod schedule;
 pub mod scope;
 pub mod shutdown;
 pub mod telemetry;

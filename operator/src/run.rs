@@ -5,24 +5,33 @@
 //! would notice. On a signal the replica first says that it is not ready, then stops
 //! leading and gives its lease back, and serves on until no one asks it any more.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
+use kube::runtime::events::{Recorder, Reporter};
 use kube::{Api, Client, ResourceExt as _};
 use prometheus::Registry;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::api_client::{self, ConnectError, call};
 use crate::args::Args;
+use crate::children::Children;
+use crate::context::{Announced, Context};
+use crate::denials::Denials;
+use crate::events::Events;
+use crate::groups::GroupStore;
 use crate::lease::Election;
 use crate::metrics::Metrics;
 use crate::pods::PodStore;
 use crate::readiness::Readiness;
+use crate::reports::Reports;
 use crate::scope::Scope;
-use crate::{names, operations};
+use crate::{announce, controller, names, operations};
 
 /// How long the webhook is served after this replica was said not to be ready: those that
 /// route to it must have heard.
@@ -73,39 +82,101 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), RunError> {
     info!(cluster, version = env!("CARGO_PKG_VERSION"), "the operator starts");
 
     let scope = Scope::new(args.place.watched(), &args.place.namespace);
+    let (groups, group_watches) = GroupStore::new(&client, &scope, metrics.clone());
+    tasks.spawn_endless("the watch of groups", group_watches.run());
     let (pods, pod_watches) = PodStore::new(client.clone(), scope.clone(), metrics.clone());
-    tasks.spawn("the watch of pods", async move {
-        pod_watches.run().await;
-        None
-    });
-    let pods_seen = readiness.part("the first list of pods");
-    let watched = pods.watched().clone();
+    tasks.spawn_endless("the watch of pods", pod_watches.run());
+    let lists = readiness.part("the first lists of groups and pods");
+    let (listed_groups, listed_pods) = (groups.watched().clone(), pods.watched().clone());
     tasks.spawn_once(async move {
-        watched.synced().await;
-        pods_seen.set(true);
+        listed_groups.synced().await;
+        listed_pods.synced().await;
+        lists.set(true);
     });
 
-    let leading = stop.child_token();
+    let reporter = Reporter {
+        controller: names::FIELD_MANAGER.to_owned(),
+        instance: Some(args.place.pod_name.clone()),
+    };
+    let recorder = Recorder::new(client.clone(), reporter);
+    let (announcing, announced) = watch::channel(Announced::default());
+    tasks.spawn_endless(
+        "the look for the operator's own address",
+        announce::announce(client.clone(), args.place.clone(), cluster.clone(), announcing.clone()),
+    );
+    let context = Context {
+        client: client.clone(),
+        groups,
+        pods,
+        children: Children::default(),
+        denials: Denials::default(),
+        reports: Reports::default(),
+        written: Arc::default(),
+        announced,
+        remembered: Arc::default(),
+        events: Events::new(recorder, metrics.clone()),
+        metrics: metrics.clone(),
+    };
+
+    let elected = CancellationToken::new();
     let (election, is_leader) =
         Election::new(client.clone(), &args.place.namespace, &args.place.pod_name);
-    let election_stop = leading.clone();
+    let election_stop = elected.clone();
     tasks.spawn("the election", async move {
         election.run(election_stop).await;
+        None
+    });
+    // The lease is given back once all is written that was begun.
+    let leading = leading(context, scope, is_leader, metrics, stop.clone());
+    let done = elected.clone();
+    tasks.spawn("leading", async move {
+        leading.await;
+        done.cancel();
         None
     });
 
     let lost = tasks.lost_or(&stop).await;
     readiness.stop();
-    leading.cancel();
-    drop(is_leader);
     if lost.is_none() {
         tokio::time::sleep(DRAIN).await;
     }
+    elected.cancel();
     served.cancel();
     tasks.end().await;
     match lost {
         None => Ok(()),
         Some((name, why)) => Err(RunError::Lost(name, why)),
+    }
+}
+
+/// Leads whenever this replica is the leader, until `stop`.
+///
+/// Each time anew, with nothing left of the time before but what the watches and the
+/// cluster show; a leader that lost its lease stops in the middle of what it does, since
+/// another may be doing it.
+async fn leading(
+    context: Context,
+    scope: Scope,
+    mut is_leader: watch::Receiver<bool>,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            leads = is_leader.wait_for(|leads| *leads) => if leads.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+        metrics.leads(true);
+        let context = context.renewed();
+        let client = context.client.clone();
+        tokio::select! {
+            () = controller::lead(context, client, scope.clone(), stop.clone()) => {}
+            lost = is_leader.wait_for(|leads| !*leads) => if lost.is_err() { return },
+        }
+        metrics.leads(false);
+        if stop.is_cancelled() {
+            return;
+        }
     }
 }
 
@@ -160,6 +231,18 @@ impl Tasks {
         self.set.spawn(async move {
             let why = task.await;
             Some((name, why.map_or_else(String::new, |why| format!(": {why}"))))
+        });
+    }
+
+    /// A task that never ends.
+    fn spawn_endless(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.spawn(name, async move {
+            task.await;
+            None
         });
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use coppice_api::cluster::{AGENT_CONTAINER, DATA_MOUNT, INJECTED_LABEL};
+use coppice_api::cluster::{AGENT_CONTAINER, DATA_MOUNT, INJECT_LABEL, INJECTED_LABEL};
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStatus, Pod, PodSpec, PodStatus, Volume,
 };
@@ -142,6 +142,12 @@ impl SeenPod {
     #[must_use]
     pub fn is_injected(&self) -> bool {
         self.agent.is_some() && self.labels.get(INJECTED_LABEL).is_some_and(|value| value == "true")
+    }
+
+    /// Whether it opted in by its own label.
+    #[must_use]
+    pub fn opted_in(&self) -> bool {
+        self.labels.get(INJECT_LABEL).is_some_and(|value| value == "true")
     }
 
     /// Whether its agent has started.

@@ -1,0 +1,116 @@
+//! What is told as Kubernetes events: on groups, and on what makes pods.
+//!
+//! An event is told when something comes to be wrong, not while it is. What is told twice
+//! within minutes becomes one event with a count.
+
+use coppice_api::v1alpha1::ReplicationGroup;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Resource;
+use kube::runtime::events::{Event, EventType, Recorder};
+use tracing::{debug, info};
+
+use crate::api_client::call;
+use crate::groups::SeenGroup;
+use crate::metrics::Metrics;
+use crate::pods::Owner;
+
+/// The API server takes no longer ones.
+const NOTE_BYTES: usize = 1024;
+
+/// Tells events. Cheap to clone.
+#[derive(Clone)]
+pub struct Events {
+    recorder: Recorder,
+    metrics: Metrics,
+}
+
+impl Events {
+    /// Events of this operator; `recorder` is the one of the process, so that all of the
+    /// same are counted together.
+    #[must_use]
+    pub fn new(recorder: Recorder, metrics: Metrics) -> Self {
+        Self { recorder, metrics }
+    }
+
+    /// Something is wrong with a group.
+    pub async fn warn_group(&self, group: &SeenGroup, reason: &str, message: &str) {
+        self.tell(EventType::Warning, &group_reference(group), reason, message).await;
+    }
+
+    /// Something is well with a group.
+    pub async fn tell_group(&self, group: &SeenGroup, reason: &str, message: &str) {
+        self.tell(EventType::Normal, &group_reference(group), reason, message).await;
+    }
+
+    /// Something is wrong with the pods that `owner` makes.
+    pub async fn warn_owner(&self, namespace: &str, owner: &Owner, reason: &str, message: &str) {
+        let reference = ObjectReference {
+            api_version: Some(owner.api_version.clone()),
+            kind: Some(owner.kind.clone()),
+            name: Some(owner.name.clone()),
+            namespace: Some(namespace.to_owned()),
+            uid: Some(owner.uid.clone()),
+            ..ObjectReference::default()
+        };
+        self.tell(EventType::Warning, &reference, reason, message).await;
+    }
+
+    async fn tell(&self, type_: EventType, about: &ObjectReference, reason: &str, message: &str) {
+        let name = about.name.as_deref().unwrap_or_default();
+        let namespace = about.namespace.as_deref().unwrap_or_default();
+        info!(namespace, name, reason, "{message}");
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(note(message)),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        self.metrics.event(reason);
+        // An event is a courtesy: the condition says the same, and stays.
+        if let Err(error) = call(self.recorder.publish(&event, about)).await {
+            debug!(namespace, name, reason, %error, "the event could not be written");
+        }
+    }
+}
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
+    }
+}
+
+fn group_reference(group: &SeenGroup) -> ObjectReference {
+    let metadata = group.metadata();
+    ObjectReference {
+        api_version: Some(ReplicationGroup::api_version(&()).into_owned()),
+        kind: Some(ReplicationGroup::kind(&()).into_owned()),
+        name: metadata.name.clone(),
+        namespace: metadata.namespace.clone(),
+        uid: metadata.uid.clone(),
+        ..ObjectReference::default()
+    }
+}
+
+/// As much of a message as an event may hold.
+fn note(message: &str) -> String {
+    if message.len() <= NOTE_BYTES {
+        return message.to_owned();
+    }
+    let end = (0..=NOTE_BYTES - '…'.len_utf8()).rev().find(|end| message.is_char_boundary(*end));
+    format!("{}…", &message[..end.unwrap_or(0)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_fits() {
+        assert_eq!(note("short"), "short");
+        for letter in ["a", "ü", "…", "🌳"] {
+            let cut = note(&letter.repeat(NOTE_BYTES));
+            assert!(cut.len() <= NOTE_BYTES && cut.ends_with('…'), "{letter}: {}", cut.len());
+        }
+    }
+}

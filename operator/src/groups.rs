@@ -1,0 +1,214 @@
+//! The groups, on every replica: injection needs them as much as the leader.
+//!
+//! An object that is not what its definition says (it may be older than the definition)
+//! is kept as such, and stops none of the others.
+
+use std::sync::Arc;
+
+use coppice_api::v1alpha1::ReplicationGroup;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
+use kube::core::DeserializeGuard;
+use kube::{Client, ResourceExt as _};
+use tokio::task::JoinSet;
+
+use crate::metrics::Metrics;
+use crate::scope::Scope;
+use crate::watched::{Source, Watch, Watched, follow};
+
+/// A group's object, as far as it could be read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SeenGroup {
+    /// It could.
+    Read(Arc<ReplicationGroup>),
+    /// It could not.
+    Malformed {
+        /// What there is of it.
+        metadata: Box<ObjectMeta>,
+        /// Why not.
+        error: String,
+    },
+}
+
+/// All groups that are looked after. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct GroupStore {
+    groups: Watched<SeenGroup>,
+}
+
+/// The watches that feed a [`GroupStore`].
+pub struct GroupWatches {
+    watches: Vec<(Source<SeenGroup>, kube::Api<DeserializeGuard<ReplicationGroup>>)>,
+    metrics: Metrics,
+}
+
+impl SeenGroup {
+    fn of(guarded: DeserializeGuard<ReplicationGroup>) -> Self {
+        match guarded.0 {
+            Ok(mut group) => {
+                group.metadata.managed_fields = None;
+                Self::Read(Arc::new(group))
+            }
+            Err(mut invalid) => {
+                invalid.metadata.managed_fields = None;
+                Self::Malformed { metadata: Box::new(invalid.metadata), error: invalid.error }
+            }
+        }
+    }
+
+    /// The object's metadata.
+    #[must_use]
+    pub fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::Read(group) => &group.metadata,
+            Self::Malformed { metadata, .. } => metadata,
+        }
+    }
+
+    /// The object's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.metadata().name.as_deref().unwrap_or_default()
+    }
+
+    /// The object's UID.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        self.metadata().uid.as_deref().unwrap_or_default()
+    }
+
+    /// Whether it is being deleted, which is as good as gone.
+    #[must_use]
+    pub fn is_deleting(&self) -> bool {
+        self.metadata().deletion_timestamp.is_some()
+    }
+
+    /// The group, if agents can be told of it as it is.
+    #[must_use]
+    pub fn fit(&self) -> Option<&Arc<ReplicationGroup>> {
+        match self {
+            Self::Read(group) if !self.is_deleting() && group.problems().is_empty() => Some(group),
+            Self::Read(_) | Self::Malformed { .. } => None,
+        }
+    }
+
+    /// Orders by age, the oldest first; of equally old ones by name.
+    #[must_use]
+    pub fn seniority(&self) -> (Timestamp, String) {
+        let created = self.metadata().creation_timestamp.as_ref();
+        (created.map_or(Timestamp::MAX, |time| time.0), self.name().to_owned())
+    }
+}
+
+impl GroupStore {
+    /// A store, and the watches that fill it while they run.
+    #[must_use]
+    pub fn new(client: &Client, scope: &Scope, metrics: Metrics) -> (Self, GroupWatches) {
+        let groups = Watched::new();
+        let watches = scope
+            .apis(client)
+            .into_iter()
+            .map(|(place, api)| (groups.source(&place), api))
+            .collect();
+        (Self { groups }, GroupWatches { watches, metrics })
+    }
+
+    /// One group.
+    #[must_use]
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<SeenGroup>> {
+        self.groups.get(namespace, name)
+    }
+
+    /// The groups of a namespace, the oldest first.
+    #[must_use]
+    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<SeenGroup>> {
+        let mut groups = self.groups.in_namespace(namespace);
+        groups.sort_by_cached_key(|group| group.seniority());
+        groups
+    }
+
+    /// Those of a namespace that agents can be told of as they are, the oldest first.
+    #[must_use]
+    pub fn fit_in_namespace(&self, namespace: &str) -> Vec<Arc<ReplicationGroup>> {
+        let groups = self.in_namespace(namespace);
+        groups.iter().filter_map(|group| group.fit().cloned()).collect()
+    }
+
+    /// What is under the store: all groups, and changes.
+    #[must_use]
+    pub fn watched(&self) -> &Watched<SeenGroup> {
+        &self.groups
+    }
+}
+
+impl GroupWatches {
+    /// Watches for ever.
+    pub async fn run(self) {
+        let mut set = JoinSet::new();
+        for (source, api) in self.watches {
+            let events = Watch::all("replicationgroups").events(api, self.metrics.clone());
+            set.spawn(follow(events, source, |guarded| Some(SeenGroup::of(guarded))));
+        }
+        while let Some(ended) = set.join_next().await {
+            // A watch never ends by itself, and one that panicked would be missed.
+            if let Err(error) = ended
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for GroupWatches {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GroupWatches").field("watches", &self.watches.len()).finish_non_exhaustive()
+    }
+}
+
+/// Namespace and name of an object, as a watch has them.
+#[must_use]
+pub fn key_of(group: &ReplicationGroup) -> (String, String) {
+    (group.namespace().unwrap_or_default(), group.name_any())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn seen(object: serde_json::Value) -> SeenGroup {
+        SeenGroup::of(serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_known_by_its_metadata() {
+        let metadata = json!({"name": "old", "namespace": "shop", "uid": "u"});
+        let group = seen(json!({
+            "apiVersion": "coppice.dev/v1alpha1", "kind": "ReplicationGroup",
+            "metadata": metadata, "spec": {"crdt": {"type": "Teapot"}, "selector": 7},
+        }));
+        assert!(matches!(group, SeenGroup::Malformed { .. }));
+        assert_eq!((group.name(), group.uid()), ("old", "u"));
+        assert!(group.fit().is_none());
+    }
+
+    #[test]
+    fn a_group_with_a_problem_or_about_to_go_is_not_fit() {
+        let group = |name: &str, deleted: bool| {
+            let mut object = json!({
+                "apiVersion": "coppice.dev/v1alpha1", "kind": "ReplicationGroup",
+                "metadata": {"name": name, "uid": "6ba7b810-9dad-11d1-80b4-00c04fd430c8"},
+                "spec": {"crdt": {"type": "GSet"}, "selector": {"matchLabels": {"app": "web"}}},
+            });
+            if deleted {
+                object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            }
+            seen(object)
+        };
+        assert!(group("views", false).fit().is_some());
+        assert!(group("views", true).fit().is_none());
+        assert!(group("Views", false).fit().is_none(), "no agent could be told of such a name");
+    }
+}

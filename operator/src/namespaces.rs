@@ -1,0 +1,202 @@
+//! What the agents of one namespace share: the `ConfigMap` that tells them their groups,
+//! and the right to see each other's addresses.
+//!
+//! Both are made whole, by this one reconciler, from all groups of the namespace: with one
+//! per group, two would write one object, and neither would know which keys to remove.
+
+pub mod render;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use coppice_api::cluster::GROUPS_CONFIG_MAP;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::api_client::call;
+use crate::context::Context;
+use crate::names;
+use crate::reconcile::ReconcileError;
+use crate::schedule::Again;
+
+/// How long an account keeps the right after its last pod was seen: what runs now and then
+/// should not wait for it each time.
+const ACCOUNT_STAYS: Duration = Duration::from_secs(600);
+
+/// What this leader remembers of the namespaces.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By namespace: what its `ConfigMap` held last, of which groups that cannot be read
+    /// now keep their part, even if the map was deleted.
+    texts: BTreeMap<String, BTreeMap<String, String>>,
+    /// By namespace and account: until when it keeps the right.
+    accounts: BTreeMap<String, BTreeMap<String, Instant>>,
+}
+
+/// Brings a namespace's shared objects to where they should be.
+///
+/// A namespace without groups needs none: what it had goes with its last group.
+///
+/// # Errors
+///
+/// If the API server fails; it is tried again.
+pub async fn reconcile(context: Context, namespace: String) -> Result<Again, ReconcileError> {
+    let groups = context.groups.in_namespace(&namespace);
+    if groups.iter().all(|group| group.is_deleting()) {
+        context.remembered.forget(&namespace);
+        return Ok(Again::WhenAsked);
+    }
+    let announced = context.announced.borrow().clone();
+    if let Some(complete) = announced.complete() {
+        let shown = context.children.config_maps.get(&namespace, GROUPS_CONFIG_MAP);
+        if shown.as_ref().is_none_or(|map| render::is_ours(&map.metadata)) {
+            let data = shown.as_ref().and_then(|map| map.data.clone());
+            let last = context.remembered.texts(&namespace, data);
+            let wanted = render::config_map(&namespace, &groups, complete, &last);
+            if !shown.is_some_and(|map| render::map_is_as_wanted(&map, &wanted)) {
+                let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
+                call(api.patch(GROUPS_CONFIG_MAP, &applied(), &Patch::Apply(&wanted)))
+                    .await
+                    .map_err(ReconcileError::of("write its ConfigMap"))?;
+            }
+            context.remembered.put_texts(&namespace, wanted.data.unwrap_or_default());
+        }
+    }
+    let next = bind(&context, &namespace, &groups).await?;
+    Ok(next.map_or(Again::WhenAsked, Again::After))
+}
+
+/// Gives the accounts of the namespace's members the right to read `EndpointSlice`s; how
+/// long until one of them is to lose it.
+async fn bind(
+    context: &Context,
+    namespace: &str,
+    groups: &[std::sync::Arc<crate::groups::SeenGroup>],
+) -> Result<Option<Duration>, ReconcileError> {
+    let pods = context.pods.in_namespace(namespace);
+    let members = pods.iter().filter(|pod| pod.is_live() && pod.is_injected());
+    let accounts: BTreeSet<String> = members.map(|pod| pod.service_account.clone()).collect();
+    let shown = context.children.role_bindings.get(namespace, names::AGENT_ROLE_BINDING);
+    let bound = shown.as_deref().map(render::accounts_of).unwrap_or_default();
+    let (accounts, next) = context.remembered.accounts(namespace, accounts, bound);
+    if accounts.is_empty() && shown.is_none() {
+        return Ok(next);
+    }
+    if shown.as_ref().is_some_and(|binding| !render::is_ours(&binding.metadata)) {
+        warn!(
+            namespace,
+            name = names::AGENT_ROLE_BINDING,
+            "a RoleBinding of this name is someone else's, and is left"
+        );
+        return Ok(next);
+    }
+    let wanted = render::role_binding(namespace, groups, &accounts);
+    if !shown.is_some_and(|binding| render::binding_is_as_wanted(&binding, &wanted)) {
+        let api: Api<RoleBinding> = Api::namespaced(context.client.clone(), namespace);
+        call(api.patch(names::AGENT_ROLE_BINDING, &applied(), &Patch::Apply(&wanted)))
+            .await
+            .map_err(ReconcileError::of("write its RoleBinding"))?;
+    }
+    Ok(next)
+}
+
+fn applied() -> PatchParams {
+    PatchParams::apply(names::FIELD_MANAGER).force()
+}
+
+impl Remembered {
+    /// What the namespace's map held last: what it shows, else what was written.
+    fn texts(
+        &self,
+        namespace: &str,
+        shown: Option<BTreeMap<String, String>>,
+    ) -> BTreeMap<String, String> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut texts = state.texts.get(namespace).cloned().unwrap_or_default();
+        for (key, text) in shown.unwrap_or_default() {
+            // What was written is newer than what the watch may show.
+            texts.entry(key).or_insert(text);
+        }
+        texts
+    }
+
+    fn put_texts(&self, namespace: &str, texts: BTreeMap<String, String>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.texts.insert(namespace.to_owned(), texts);
+    }
+
+    /// The accounts that have the right: those of pods there are, and for a while those of
+    /// pods there were. And how long until one loses it.
+    fn accounts(
+        &self,
+        namespace: &str,
+        live: BTreeSet<String>,
+        bound: BTreeSet<String>,
+    ) -> (BTreeSet<String>, Option<Duration>) {
+        let now = Instant::now();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = !state.accounts.contains_key(namespace);
+        let known = state.accounts.entry(namespace.to_owned()).or_default();
+        if is_first {
+            // Bound by another leader, who knew when their pods were seen.
+            known.extend(bound.into_iter().map(|account| (account, now + ACCOUNT_STAYS)));
+        }
+        known.extend(live.iter().map(|account| (account.clone(), now + ACCOUNT_STAYS)));
+        known.retain(|_, until| *until > now);
+        let leaving = known.iter().filter(|(account, _)| !live.contains(*account));
+        let next = leaving.map(|(_, until)| *until - now).min();
+        (known.keys().cloned().collect(), next)
+    }
+
+    fn forget(&self, namespace: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.texts.remove(namespace);
+        state.accounts.remove(namespace);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accounts(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_account_keeps_the_right_for_a_while_after_its_last_pod() {
+        let remembered = Remembered::default();
+        let (all, next) = remembered.accounts("a", accounts(&["web"]), accounts(&["job"]));
+        assert_eq!(all, accounts(&["job", "web"]), "what a leader before bound stays too");
+        assert_eq!(next, Some(ACCOUNT_STAYS));
+        tokio::time::advance(ACCOUNT_STAYS).await;
+        let (all, next) = remembered.accounts("a", accounts(&["web"]), accounts(&["job", "web"]));
+        assert_eq!((all, next), (accounts(&["web"]), None));
+    }
+
+    #[tokio::test]
+    async fn a_map_that_is_gone_is_remembered() {
+        let remembered = Remembered::default();
+        let held = |text: &str| BTreeMap::from([("k".to_owned(), text.to_owned())]);
+        assert_eq!(remembered.texts("a", Some(held("shown"))), held("shown"));
+        remembered.put_texts("a", held("written"));
+        assert_eq!(remembered.texts("a", None), held("written"));
+        assert_eq!(
+            remembered.texts("a", Some(held("shown"))),
+            held("written"),
+            "the watch is behind"
+        );
+        remembered.forget("a");
+        assert_eq!(remembered.texts("a", None), BTreeMap::new());
+    }
+}

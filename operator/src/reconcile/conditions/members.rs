@@ -1,0 +1,123 @@
+//! What is wrong with a group's members, as they tell it or as they were made.
+
+use std::sync::Arc;
+
+use coppice_api::v1alpha1::{ConditionReason, ReplicationGroup};
+
+use super::super::facts::{Facts, differ, is_where_wanted, some, workloads};
+use super::Obstacle;
+use crate::pods::SeenPod;
+
+/// Local writes stop at this part of a pod's summed sizes.
+const USABLE_PERCENT: u64 = 80;
+/// What an agent says of a database that another holds begins with this word.
+const LOCKED: &str = "locked";
+
+/// Members hold data of a group of this name that was deleted.
+pub(super) fn orphaned_data(facts: &Facts) -> Option<Obstacle> {
+    let (held, pods) = facts.view.as_ref()?.refused.first_key_value()?;
+    let (namespace, name) = (facts.namespace(), facts.seen.name());
+    let message = format!(
+        "{} hold data of a deleted group {name} with the id {held}, and go on with that one; to take \
+         it over, delete this group and make it anew with spec.id: {held}; to drop it, restart the \
+         pods: kubectl rollout restart {} -n {namespace}",
+        some(pods.iter().map(String::as_str)),
+        some(workloads(facts.injected()).iter().map(String::as_str))
+    );
+    Some(Obstacle::new(ConditionReason::OrphanedData, message))
+}
+
+/// An older group has its way about what a pod has one of.
+pub(super) fn conflict(facts: &Facts) -> Option<Obstacle> {
+    let group = facts.group()?;
+    let (namespace, name) = (facts.namespace(), facts.seen.name());
+    for older in &facts.older {
+        let selects = |pod: &&Arc<SeenPod>| pod.matches(&older.spec.selector.match_labels);
+        let common: Vec<_> = facts.pods.iter().filter(selects).collect();
+        let what = if common.is_empty() {
+            continue;
+        } else if differ(&older.spec.storage, &group.spec.storage) {
+            "volume (spec.storage)"
+        } else if images_differ(older, group) {
+            "image (spec.agent.image)"
+        } else {
+            continue;
+        };
+        let other = older.metadata.name.as_deref().unwrap_or_default();
+        let message = format!(
+            "{} are of the older group {other} too, which asks for another {what}: a pod has one, and \
+             the older group's is used; ask for the same, or select other pods: kubectl get \
+             replicationgroup {other} {name} -n {namespace} -o yaml",
+            some(common.iter().map(|pod| pod.name.as_str()))
+        );
+        return Some(Obstacle::new(ConditionReason::SelectorConflict, message));
+    }
+    None
+}
+
+fn images_differ(one: &ReplicationGroup, other: &ReplicationGroup) -> bool {
+    match (&one.spec.agent.image, &other.spec.agent.image) {
+        (Some(one), Some(other)) => one != other,
+        _ => false,
+    }
+}
+
+/// Members were made when less, or something else, was asked for.
+pub(super) fn restart_required(facts: &Facts) -> Option<Obstacle> {
+    let group = facts.group()?;
+    let is_outdated = |pod: &&Arc<SeenPod>| is_outdated(pod, group, &facts.older);
+    let outdated: Vec<_> = facts.injected().filter(is_outdated).collect();
+    outdated.first()?;
+    let namespace = facts.namespace();
+    let message = format!(
+        "{} were made before the group asked for its volume, and serve it from the one they have; to \
+         give it to them: kubectl rollout restart {} -n {namespace}",
+        some(outdated.iter().map(|pod| pod.name.as_str())),
+        some(workloads(outdated.iter().copied()).iter().map(String::as_str))
+    );
+    Some(Obstacle::new(ConditionReason::RestartRequired, message))
+}
+
+fn is_outdated(pod: &SeenPod, group: &ReplicationGroup, older: &[Arc<ReplicationGroup>]) -> bool {
+    let Some(agent) = &pod.agent else { return false };
+    let selecting: Vec<_> =
+        older.iter().filter(|older| pod.matches(&older.spec.selector.match_labels)).collect();
+    // Of the volume's kind the oldest group decides.
+    let is_elsewhere = selecting.is_empty()
+        && agent
+            .volume
+            .as_ref()
+            .is_some_and(|volume| !is_where_wanted(volume, &group.spec.storage));
+    let sizes = selecting.iter().map(|older| older.spec.storage.size.get());
+    let asked = sizes.fold(group.spec.storage.size.get(), u64::saturating_add);
+    let usable = asked / 100 * USABLE_PERCENT;
+    // Rounding aside.
+    let is_small = agent.data_limit.is_some_and(|limit| limit.saturating_add(asked / 50) < usable);
+    is_elsewhere || is_small
+}
+
+/// Members cannot write.
+pub(super) fn storage(facts: &Facts) -> Option<Obstacle> {
+    let view = facts.view.as_ref()?;
+    let namespace = facts.namespace();
+    if let Some((pod, problem)) = view.failing.first_key_value() {
+        let is_shared = problem.contains(LOCKED);
+        let reason =
+            if is_shared { ConditionReason::VolumeShared } else { ConditionReason::StorageFailed };
+        let message = format!(
+            "{}: {problem}; see: kubectl logs {pod} -n {namespace} -c coppice-agent",
+            some(view.failing.keys().map(String::as_str))
+        );
+        return Some(Obstacle::new(reason, message));
+    }
+    if !view.full.is_empty() {
+        let message = format!(
+            "{} use 80 % of spec.storage.size and refuse local writes with 507: delete objects, or ask \
+             for more and restart: kubectl rollout restart {} -n {namespace}",
+            some(view.full.iter().map(String::as_str)),
+            some(workloads(facts.injected()).iter().map(String::as_str))
+        );
+        return Some(Obstacle::new(ConditionReason::VolumeFull, message));
+    }
+    None
+}

@@ -1,0 +1,226 @@
+//! What is wrong with a group's pods, as Kubernetes tells it.
+
+use std::sync::Arc;
+
+use coppice_api::cluster::INJECT_LABEL;
+use coppice_api::v1alpha1::{ConditionReason, VolumeKind};
+
+use super::super::facts::{Facts, some, workload, workloads};
+use super::Obstacle;
+use crate::pods::{AgentContainer, Phase, SeenPod, Waiting};
+
+/// The kubelet's words for an image that is not there.
+const NO_IMAGE: [&str; 5] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "ImageInspectError",
+];
+/// Its words for a container that ends again and again, or cannot be made.
+const FAILING: [&str; 4] =
+    ["CrashLoopBackOff", "CreateContainerConfigError", "CreateContainerError", "RunContainerError"];
+/// How a denial by the webhook for the lack of a volume begins.
+const NO_VOLUME: &str = "VolumeNotFound: ";
+
+/// No pod that the group selects opted in, or is allowed to be.
+pub(super) fn none_to_inject(facts: &Facts) -> Option<Obstacle> {
+    if !facts.pods.is_empty() {
+        return None;
+    }
+    no_volume_denied(facts).or_else(|| denied(facts)).or_else(|| none_matches(facts))
+}
+
+/// The pods of a workload are refused.
+pub(super) fn denied(facts: &Facts) -> Option<Obstacle> {
+    let denial = facts.denials.first()?;
+    let message = format!(
+        "the pods of {} are refused: {}; see: kubectl describe {} -n {}",
+        some(facts.denials.iter().map(|denial| denial.workload.as_str())),
+        denial.message,
+        denial.resource(),
+        facts.namespace(),
+    );
+    Some(Obstacle::new(ConditionReason::AdmissionRejected, message))
+}
+
+/// The pods of a workload are refused because they lack the volume.
+fn no_volume_denied(facts: &Facts) -> Option<Obstacle> {
+    let denial = facts.denials.iter().find(|denial| denial.message.contains(NO_VOLUME))?;
+    let message = format!(
+        "{}: declare it in the volumes of the pod template: kubectl edit {} -n {}",
+        denial.message.split_once(NO_VOLUME).map_or("", |(_, rest)| rest),
+        denial.workload,
+        facts.namespace()
+    );
+    Some(Obstacle::new(ConditionReason::VolumeNotFound, message))
+}
+
+/// No pod that the group selects opted in.
+pub(super) fn none_matches(facts: &Facts) -> Option<Obstacle> {
+    if !facts.pods.is_empty() || facts.group().is_none() {
+        return None;
+    }
+    let (namespace, selector) = (facts.namespace(), facts.selector());
+    let Some(bystander) = facts.bystanders.first() else {
+        let message = format!(
+            "no pod of namespace {namespace} has the labels {selector}; see: kubectl get pods -n \
+             {namespace} --show-labels"
+        );
+        return Some(Obstacle::new(ConditionReason::NoPodsMatch, message));
+    };
+    let names = some(facts.bystanders.iter().map(|pod| pod.name.as_str()));
+    let label = format!("{{\"{INJECT_LABEL}\":\"true\"}}");
+    let mend = if bystander.workload.starts_with("pod/") {
+        format!("make it anew with the label {INJECT_LABEL}=true (kubectl label does not suffice)")
+    } else {
+        format!(
+            "kubectl patch {} -n {namespace} --type=merge -p \
+             '{{\"spec\":{{\"template\":{{\"metadata\":{{\"labels\":{label}}}}}}}}}'",
+            bystander.workload
+        )
+    };
+    let message = format!(
+        "pods match, and none opted in by the label {INJECT_LABEL}=true ({names}); to opt in: {mend}"
+    );
+    Some(Obstacle::new(ConditionReason::NotOptedIn, message))
+}
+
+/// Pods opted in, and none has the sidecar.
+pub(super) fn all_uninjected(facts: &Facts) -> Option<Obstacle> {
+    if facts.injected().next().is_some() {
+        return None;
+    }
+    host_network(facts).or_else(|| without_volume(facts)).or_else(|| sidecar_missing(facts))
+}
+
+/// Pods run without the sidecar because they have the node's network.
+pub(super) fn host_network(facts: &Facts) -> Option<Obstacle> {
+    let names: Vec<&str> =
+        facts.uninjected().filter(|pod| pod.host_network).map(|pod| pod.name.as_str()).collect();
+    let namespace = facts.namespace();
+    let first = names.first()?;
+    let message = format!(
+        "{} have hostNetwork, where the agents' ports would clash: take it off, or opt them out by \
+         the label {INJECT_LABEL}=false; see: kubectl get pod {first} -n {namespace} -o yaml",
+        some(names.iter().copied())
+    );
+    Some(Obstacle::new(ConditionReason::HostNetwork, message))
+}
+
+/// Pods run without the sidecar because they do not declare the volume.
+pub(super) fn without_volume(facts: &Facts) -> Option<Obstacle> {
+    let storage = &facts.group()?.spec.storage;
+    let volume =
+        storage.volume_name.as_ref().filter(|_| storage.volume == VolumeKind::PodVolume)?;
+    let lacking: Vec<&Arc<SeenPod>> =
+        facts.uninjected().filter(|pod| !pod.volumes.contains(volume)).collect();
+    let first = lacking.first()?;
+    let message = format!(
+        "{} declare no volume {volume:?}: add it to the volumes of the pod template (a StatefulSet: \
+         to volumeClaimTemplates): kubectl edit {} -n {}",
+        some(lacking.iter().map(|pod| pod.name.as_str())),
+        workload(first),
+        facts.namespace()
+    );
+    Some(Obstacle::new(ConditionReason::VolumeNotFound, message))
+}
+
+/// Pods run without the sidecar, and nothing is wrong with them.
+pub(super) fn sidecar_missing(facts: &Facts) -> Option<Obstacle> {
+    let lacking: Vec<&Arc<SeenPod>> = facts.uninjected().collect();
+    lacking.first()?;
+    let workloads = workloads(lacking.iter().copied());
+    let namespace = facts.namespace();
+    let mend = match workloads.first() {
+        Some(pod) if pod.starts_with("pod/") => {
+            format!("kubectl delete {pod} -n {namespace}, and make it anew")
+        }
+        Some(job) if job.starts_with("job/") => {
+            format!("kubectl delete {job} -n {namespace}, and make it anew")
+        }
+        _ => format!(
+            "kubectl rollout restart {} -n {namespace}",
+            some(workloads.iter().map(String::as_str))
+        ),
+    };
+    let message = format!(
+        "{} opted in and run without the sidecar, since it could not be injected when they were made; \
+         to mend: {mend}",
+        some(lacking.iter().map(|pod| pod.name.as_str()))
+    );
+    Some(Obstacle::new(ConditionReason::SidecarMissing, message))
+}
+
+/// An agent's container that waits.
+struct Waits<'a> {
+    pod: &'a SeenPod,
+    agent: &'a AgentContainer,
+    waiting: &'a Waiting,
+}
+
+impl<'a> Waits<'a> {
+    fn of(pod: &'a Arc<SeenPod>) -> Option<Self> {
+        let agent = pod.agent.as_ref()?;
+        Some(Self { pod, agent, waiting: agent.waiting.as_ref()? })
+    }
+}
+
+/// Agents cannot start, and will not without help.
+pub(super) fn failing(facts: &Facts) -> Option<Obstacle> {
+    let namespace = facts.namespace();
+    let waiting: Vec<Waits<'_>> = facts.injected().filter_map(Waits::of).collect();
+    for Waits { pod, agent, waiting } in &waiting {
+        if NO_IMAGE.contains(&waiting.reason.as_str()) {
+            let message = format!(
+                "{}: the agent's image {} cannot be pulled ({}): {}; is its name right, and may the \
+                 node pull it? kubectl describe pod {} -n {namespace}",
+                pod.name, agent.image, waiting.reason, waiting.message, pod.name
+            );
+            return Some(Obstacle::new(ConditionReason::ImageUnavailable, message));
+        }
+    }
+    for Waits { pod, waiting, .. } in &waiting {
+        if FAILING.contains(&waiting.reason.as_str()) {
+            let message = format!(
+                "{}: the agent does not start ({}): {}; see: kubectl logs {} -n {namespace} -c \
+                 coppice-agent --previous",
+                pod.name, waiting.reason, waiting.message, pod.name
+            );
+            return Some(Obstacle::new(ConditionReason::AgentFailing, message));
+        }
+    }
+    None
+}
+
+/// Agents have not started yet.
+pub(super) fn starting(facts: &Facts) -> Option<Obstacle> {
+    let (started, of) = facts.members();
+    if started == of && of > 0 {
+        return None;
+    }
+    let namespace = facts.namespace();
+    let lacking: Vec<_> = facts.injected().filter(|pod| !pod.is_started()).collect();
+    let names = some(lacking.iter().map(|pod| pod.name.as_str()));
+    // What waits for a claim is pending without a word from the kubelet.
+    let claims =
+        facts.group().is_some_and(|group| group.spec.storage.volume != VolumeKind::EmptyDir);
+    let mut unplaced = lacking.iter().filter(|pod| {
+        pod.phase == Phase::Pending
+            && pod.ips.is_empty()
+            && pod.agent.as_ref().is_some_and(|agent| agent.waiting.is_none())
+    });
+    if claims && let Some(pod) = unplaced.next() {
+        let message = format!(
+            "{started} of {of} agents have started; {} waits for a node, perhaps because of its \
+             volume: kubectl describe pod {} -n {namespace}; kubectl get pvc -n {namespace}",
+            pod.name, pod.name
+        );
+        return Some(Obstacle::new(ConditionReason::VolumePending, message));
+    }
+    let message = format!(
+        "{started} of {of} agents have started; waiting for {names}: kubectl get pods -n {namespace} -l {}",
+        facts.selector()
+    );
+    Some(Obstacle::new(ConditionReason::MembersStarting, message))
+}

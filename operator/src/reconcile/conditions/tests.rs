@@ -1,0 +1,1 @@
+//! Whole groups against what people are told of them.
