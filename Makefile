@@ -54,9 +54,9 @@ format: ## Format the code in place
 
 .PHONY: crds
 crds: ## Write crds/ from the types in crates/api
-	@mkdir -p crds
-	$(cargo) run $(locked) --quiet --package coppice-api --features crdgen --bin crdgen > crds/coppice.dev_replicationgroups.yaml.new
-	@mv crds/coppice.dev_replicationgroups.yaml.new crds/coppice.dev_replicationgroups.yaml
+	@# Not by scripts/cargo-progress: it needs no RocksDB, and its output is the file.
+	yaml=$$(cargo run $(locked) --quiet --package coppice-api --features crdgen --bin crdgen); \
+		echo "$$yaml" > crds/coppice.dev_replicationgroups.yaml
 
 .PHONY: sim
 sim: build ## Simulate faults over 1,000 seeds (SIM_SEEDS=n: so many; SIM_SEED=n: replay one)

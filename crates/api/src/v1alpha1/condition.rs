@@ -1,7 +1,7 @@
 //! The vocabulary of a group's conditions.
 //!
 //! `True` is good for every type. A reason is one word that people search for: each
-//! has one meaning, whatever condition it stands in, and a page in `docs/reasons`.
+//! has one meaning, whatever condition it stands in.
 
 use std::fmt;
 

@@ -82,7 +82,7 @@ fn conditions(_: &mut SchemaGenerator) -> Schema {
                     "format": "date-time",
                 },
                 "reason": {
-                    "description": "Why, in one word that has a page in the documentation.",
+                    "description": "Why, in one word.",
                     "type": "string",
                     "maxLength": 64,
                     "pattern": "^[A-Za-z][A-Za-z0-9]*$",
