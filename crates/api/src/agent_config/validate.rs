@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use super::{AgentConfig, Group, bounds};
-use crate::TextDuration;
+use crate::{ByteSize, TextDuration};
 
 /// Most groups one agent serves: each has its own replica and metrics.
 const MAX_GROUPS: usize = 1_000;
@@ -78,7 +78,11 @@ impl AgentConfig {
         }
         if let Some(limit) = self.data_limit {
             // An empty store takes some of it.
-            found.size("dataLimit", limit, ByteSize::mebibytes(16), ByteSize::mebibytes(1 << 30));
+            found.range(
+                "dataLimit",
+                limit,
+                (ByteSize::mebibytes(16), ByteSize::mebibytes(1 << 30)),
+            );
         }
         if !self.listen.app.ip().is_loopback() {
             found.add("listen.app", format!(
@@ -219,7 +223,6 @@ impl Findings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ByteSize;
     use coppice_crdt::CrdtType;
 
     fn problems(change: impl FnOnce(&mut AgentConfig)) -> Vec<String> {
