@@ -161,3 +161,28 @@ fn the_plain_manifests_are_those_of_the_chart() {
         "`make manifests` writes deploy/coppice.yaml anew"
     );
 }
+
+#[test]
+fn images_are_built_by_the_pinned_toolchain_from_all_members() {
+    let pinned = read("rust-toolchain.toml");
+    let channel = pinned
+        .lines()
+        .find_map(|line| line.strip_prefix("channel = \"")?.strip_suffix('"'))
+        .expect("a toolchain is pinned");
+    let dockerfile = read("Dockerfile");
+    let builder = format!("\nARG BUILDER_IMAGE=rust:{channel}-bookworm\n");
+    assert!(dockerfile.contains(&builder), "Dockerfile builds with rust {channel}");
+    let named = dockerfile.lines().filter(|line| line.starts_with("FROM "));
+    for line in named {
+        let image = line.split_whitespace().nth(1).expect("FROM has an image");
+        let is_stage = ["build", "runtime"].contains(&image);
+        assert!(is_stage || image.starts_with("${"), "{line}: images are arguments, at the top");
+    }
+    let manifest = read("Cargo.toml");
+    let members = manifest.lines().find(|line| line.starts_with("members = ")).expect("members");
+    let sent = read(".dockerignore");
+    for member in members.split('"').skip(1).step_by(2) {
+        let folder = member.split('/').next().expect("a first part");
+        assert!(sent.contains(&format!("\n!{folder}\n")), ".dockerignore keeps {folder} away");
+    }
+}

@@ -74,3 +74,42 @@ fn dashboards_take_their_data_source_from_a_variable() {
         }
     }
 }
+
+#[test]
+fn every_figure_is_one_that_a_program_shows() {
+    let mut sources = String::new();
+    for folder in ["agent/src", "operator/src"] {
+        gather(&root().join(folder), &mut sources);
+    }
+    let mut shown = read("charts/coppice/rules/coppice.yaml");
+    for name in ["groups", "operator"] {
+        shown.push_str(&read(&format!("charts/coppice/dashboards/{name}.json")));
+    }
+    let names: BTreeSet<_> = shown
+        .split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
+        .filter(|word| word.starts_with("coppice_"))
+        .map(|word| {
+            let suffixes = ["_bucket", "_sum", "_count"];
+            suffixes.iter().find_map(|suffix| word.strip_suffix(suffix)).unwrap_or(word)
+        })
+        .collect();
+    assert!(names.len() > 30, "{names:?}");
+    for name in names {
+        // The operator puts its prefix before most of its own.
+        let short = name.strip_prefix("coppice_operator_").unwrap_or(name);
+        let is_there = |name: &str| sources.contains(&format!("\"{name}\""));
+        assert!(is_there(name) || is_there(short), "nobody shows {name}");
+    }
+}
+
+/// Adds the text of all Rust files below `folder`.
+fn gather(folder: &std::path::Path, text: &mut String) {
+    for file in fs::read_dir(folder).expect("it is a folder") {
+        let path = file.expect("it is readable").path();
+        if path.is_dir() {
+            gather(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&fs::read_to_string(&path).expect("it is text"));
+        }
+    }
+}
