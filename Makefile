@@ -91,7 +91,7 @@ images: ## Build the container images (IMAGE_TAG=tag; needs docker)
 	scripts/images $${IMAGE_TAG:-dev}
 
 .PHONY: rules
-rules: prerequisites-rules build ## Check alerts and dashboards against a real Prometheus that scrapes real agents and a real operator
+rules: prerequisites-rules build ## Ask a real Prometheus for every figure of alerts and dashboards (of the operator: KUBECONFIG)
 	$(cargo) test $(locked) --package coppice-tests --test rules -- --include-ignored
 
 .PHONY: bench-quick
