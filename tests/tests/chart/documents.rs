@@ -1,6 +1,7 @@
 //! What stands beside the templates is as they are.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 
 use serde_json::Value;
@@ -58,11 +59,15 @@ fn table() -> String {
     let mut section = String::new();
     for value in described_values() {
         if value.default.is_empty() {
-            section = value.comment;
+            // A part without a comment of its own belongs to what is around it.
+            if !value.comment.is_empty() {
+                section = value.comment;
+            }
             continue;
         }
         let comment = if value.comment.is_empty() { &section } else { &value.comment };
-        table.push_str(&format!("| `{}` | `{}` | {comment} |\n", value.path, value.default));
+        // Writing to a string does not fail.
+        let _ = writeln!(table, "| `{}` | `{}` | {comment} |", value.path, value.default);
     }
     table
 }

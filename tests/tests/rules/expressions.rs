@@ -23,7 +23,7 @@ const IN_CLUSTERS_ONLY: [&str; 7] = [
 pub(crate) struct Figure {
     /// Where it stands: an alert, or a panel.
     pub(crate) place: String,
-    /// PromQL without variables.
+    /// What Prometheus is asked, without variables.
     pub(crate) expression: String,
 }
 
@@ -32,7 +32,7 @@ impl Figure {
     pub(crate) fn is_of_clusters_only(&self) -> bool {
         let named = |name: &&str| self.expression.contains(*name);
         // The operator's certificates carry their name.
-        IN_CLUSTERS_ONLY.iter().any(|name| named(name)) || self.expression.contains("certificate!=")
+        IN_CLUSTERS_ONLY.iter().any(named) || self.expression.contains("certificate!=")
     }
 }
 

@@ -117,12 +117,10 @@ fn wait_for_data(
         });
         missing.is_empty().then_some(())
     });
-    match done {
-        Some(()) => Ok(()),
-        None => Err(missing
-            .iter()
-            .map(|figure| format!("\n{figure}: {}", said[&figure.to_string()]))
-            .collect::<String>()
-            .into()),
+    if done.is_some() {
+        return Ok(());
     }
+    let list: Vec<_> =
+        missing.iter().map(|figure| format!("{figure}: {}", said[&figure.to_string()])).collect();
+    Err(format!("without data after {} s:\n{}", LIMIT.as_secs(), list.join("\n")).into())
 }

@@ -11,7 +11,7 @@ use coppice_tests::trio::Failure;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A process to scrape: its address, and its labels.
