@@ -232,3 +232,6 @@ impl Cluster {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,7 +70,7 @@ impl DiskLimit {
     }
 
     /// Takes a size; whether writes are kept out from now on, if that changed.
-    fn measured(&self, bytes: u64) -> Option<bool> {
+    pub(crate) fn measured(&self, bytes: u64) -> Option<bool> {
         self.bytes.store(bytes, Ordering::Relaxed);
         let was_over = self.is_over.load(Ordering::Relaxed);
         let back_at = u128::from(self.limit) * u128::from(BACK_PERCENT) / 100;

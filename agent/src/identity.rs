@@ -98,6 +98,8 @@ pub struct Identity {
     metrics: IdentityMetrics,
     state: watch::Sender<IdentityState>,
     trust: Trust,
+    /// What was acted on last.
+    seen: Arc<View>,
     /// What is in use.
     certified: Option<Certified>,
     /// Which part of its life passes before it is renewed.
@@ -126,6 +128,7 @@ impl Identity {
             metrics,
             state,
             trust: Trust::default(),
+            seen: Arc::default(),
             certified: None,
             renewed_after: random_half(),
             problem: None,
@@ -148,6 +151,7 @@ impl Identity {
         self.trust.begin(self.settings.files.read_authorities().await);
         loop {
             let view = Arc::clone(&self.view.borrow_and_update());
+            self.hurry(&view);
             self.renew_trust(&view).await;
             let now = self.settings.clock.now_ms() / 1000;
             let why = why::ask(self.certified.as_ref(), &view.ids, (now, self.renewed_after));
@@ -160,23 +164,22 @@ impl Identity {
                 None => Instant::now() + LOOK_AGAIN,
             };
             tokio::select! {
-                changed = self.view.changed() => match changed {
-                    // What is new may be what was missing.
-                    Ok(()) => self.hurry(&view),
-                    Err(_) => std::future::pending().await,
+                changed = self.view.changed() => if changed.is_err() {
+                    return std::future::pending().await;
                 },
                 () = sleep_until(until.min(Instant::now() + LOOK_AGAIN)) => {}
             }
         }
     }
 
-    /// Asks at once if other groups, another operator or other authorities are there.
-    fn hurry(&mut self, before: &View) {
-        let view = self.view.borrow();
+    /// Waits no longer if other groups, another operator or other authorities are there:
+    /// what is new may be what was missing.
+    fn hurry(&mut self, view: &Arc<View>) {
+        let before = std::mem::replace(&mut self.seen, Arc::clone(view));
         let asked = |view: &View| -> Vec<Uuid> {
             view.ids.iter().filter(|(_, asked)| **asked).map(|(id, _)| *id).collect()
         };
-        let is_other = asked(&view) != asked(before)
+        let is_other = asked(view) != asked(&before)
             || view.operator != before.operator
             || view.serving_authorities != before.serving_authorities
             || view.peers_authorities != before.peers_authorities;
@@ -309,3 +312,6 @@ impl IdentityError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -287,7 +287,7 @@ impl Front {
         let in_cluster = self.in_cluster.as_ref();
         let supervisor = Supervisor::start(
             PeerSettings {
-                tls_may_come: in_cluster.is_some(),
+                in_cluster: in_cluster.is_some(),
                 reporter: in_cluster.map(|of| Arc::clone(&of.state) as Arc<dyn Reporter>),
                 ..peer_settings(config)
             },

@@ -46,13 +46,11 @@ impl ClusterState {
         refused
     }
 
-    /// Why nothing can be written.
+    /// Why nothing can be written. That the store is as large as it may be its figures
+    /// say.
     fn store_problem(&self) -> Option<String> {
-        if self.writer.is_stopped() {
-            return Some("the store failed and is being opened again".to_owned());
-        }
-        let limit = self.disk.refuses()?;
-        Some(format!("the store is at its limit of {limit} bytes: local writes are refused"))
+        let stopped = || "the store failed and is being opened again".to_owned();
+        self.writer.is_stopped().then(stopped)
     }
 
     fn group_reports(&self) -> Vec<GroupReport> {

@@ -50,6 +50,10 @@ const START_DELAY: Duration = Duration::from_secs(1);
 /// How long the API server may take to answer, before it is asked anew.
 const LIST_DEADLINE: Duration = Duration::from_secs(15);
 
+/// A watch that was begun again and did not fail for so long goes on: longer than a
+/// connection may take.
+const QUIET_WORKS: Duration = Duration::from_secs(8);
+
 /// The waits after failures: each second while this agent starts, then longer.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LAST_WAIT: Duration = Duration::from_secs(30);
@@ -182,6 +186,7 @@ impl Watching {
         let mut list_until = Some(Instant::now() + LIST_DEADLINE);
         let mut publish_at: Option<Instant> = None;
         let mut ask_from = Instant::now();
+        let mut works_at: Option<Instant> = None;
         loop {
             let event = tokio::select! {
                 biased;
@@ -196,6 +201,11 @@ impl Watching {
                     self.publish();
                     continue;
                 }
+                () = at(works_at) => {
+                    works_at = None;
+                    self.works();
+                    continue;
+                }
                 event = async { sleep_until(ask_from).await; events.next().await } => event,
                 () = at(list_until) => return End::Again,
             };
@@ -206,6 +216,8 @@ impl Watching {
                     ask_from = Instant::now() + wait;
                     // A failure is an answer: what follows it has its own time.
                     list_until = list_until.map(|_| ask_from + LIST_DEADLINE);
+                    // A watch that goes on says nothing until something changes.
+                    works_at = list_until.is_none().then_some(ask_from + QUIET_WORKS);
                     continue;
                 }
                 Some(Ok(Event::Init)) => {

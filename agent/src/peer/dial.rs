@@ -279,7 +279,11 @@ impl Dial {
         }
         let kind = if of.is_some() { label } else { mend };
         // The first may be a peer that stops; who has an alert knows.
-        let from = if reason == CloseReason::Tls { 1 } else { 2 };
+        let from = match reason {
+            CloseReason::Tls => 1,
+            CloseReason::UnknownGroup => shared.group_faults_from,
+            _ => 2,
+        };
         let fault = Fault { from, repeats, ..Fault::new(&place, of, kind) };
         let address = &address.name;
         if let Some(times) = shared.faults.note(fault) {

@@ -120,6 +120,11 @@ impl Link {
             faults.all_over(place, Some(group));
         }
         let fault = Fault::new(place, Some(group), mend.unwrap_or(reason_label));
+        let unauthorised = CloseReason::Unauthorised.label();
+        let is_unnamed = reason_label == unauthorised || said(unauthorised);
+        // By default at once: there nothing makes the certificates but people.
+        let from = if is_unnamed { self.shared.group_faults_from / 2 } else { 1 };
+        let fault = Fault { from, ..fault };
         let news = if expected { None } else { faults.note(fault) };
         match (news, mend) {
             (Some(times), Some(mend)) => {

@@ -212,7 +212,8 @@ impl Accepted {
         let Some(stop) = shared.groups.borrow().get(&group).cloned() else {
             let fault = Fault::new(host, Some(&group), UNKNOWN_GROUP);
             // One that starts or is edited may come a moment later.
-            if shared.faults.note(Fault { from: 2, repeats: false, ..fault }).is_some() {
+            let from = shared.group_faults_from;
+            if shared.faults.note(Fault { from, repeats: false, ..fault }).is_some() {
                 warn!(remote = peer.remote, %group,
                     "a peer asks for a group that is not served here: if it should be, list it \
                      in `groups` under the same name");

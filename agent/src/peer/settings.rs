@@ -15,8 +15,10 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Mutual TLS (`tls`); none: plain connections.
     pub tls: Option<TlsFiles>,
-    /// Whether the files of TLS may come later: until then there are no connections.
-    pub tls_may_come: bool,
+    /// Whether groups and certificates reach each agent in its own time: the files of TLS
+    /// may come later, until when there are no connections, and a peer that does not
+    /// know a group yet is nothing to be told of.
+    pub in_cluster: bool,
     /// Answers the operator on this port, whose certificate says so; none: nobody
     /// is answered.
     pub reporter: Option<Arc<dyn Reporter>>,
@@ -97,12 +99,18 @@ pub enum StartError {
 // === impl Settings ===
 
 impl Settings {
+    /// From which time on it is said that a group is not known, or not named by a
+    /// certificate: in a cluster, from when that lasted some minutes.
+    pub(super) fn group_faults_from(&self) -> u64 {
+        if self.in_cluster { 40 } else { 2 }
+    }
+
     /// Plain connections on `listen`, and the defaults.
     pub fn new(listen: SocketAddr) -> Self {
         Self {
             listen,
             tls: None,
-            tls_may_come: false,
+            in_cluster: false,
             reporter: None,
             insecure_peers: false,
             limits: Limits::default(),

@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub(super) security: watch::Receiver<Security>,
     /// Tells the operator how this agent is.
     pub(super) reporter: Option<Arc<dyn Reporter>>,
+    /// From which time on it is said that a group is not known somewhere.
+    pub(super) group_faults_from: u64,
     pub(super) groups: watch::Sender<Arc<Groups>>,
     /// Places for large frames that are being collected.
     pub(super) large_frames: Arc<Semaphore>,
@@ -66,6 +68,7 @@ pub(super) struct Parts {
     pub(super) timing: Timing,
     pub(super) security: watch::Receiver<Security>,
     pub(super) reporter: Option<Arc<dyn Reporter>>,
+    pub(super) group_faults_from: u64,
 }
 
 /// Lets `hyper` spawn on the tracker.
@@ -76,7 +79,8 @@ pub(super) struct OnTracker(pub(super) TaskTracker);
 
 impl Shared {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { mailbox, metrics, limits, timing, security, reporter } = parts;
+        let Parts { mailbox, metrics, limits, timing, security, reporter, group_faults_from } =
+            parts;
         Self {
             mailbox,
             metrics,
@@ -84,6 +88,7 @@ impl Shared {
             timing,
             security,
             reporter,
+            group_faults_from,
             groups: watch::Sender::new(Arc::default()),
             large_frames: Arc::new(Semaphore::new(LARGE_FRAMES)),
             tracker: TaskTracker::new(),

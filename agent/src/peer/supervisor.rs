@@ -56,6 +56,7 @@ impl Supervisor {
         events: mpsc::Sender<LinkEvent>,
         metrics: PeerMetrics,
     ) -> Result<Self, StartError> {
+        let group_faults_from = settings.group_faults_from();
         let Settings { listen, tls: files, insecure_peers, limits, timing, .. } = settings;
         if files.is_none() && !insecure_peers && !listen.ip().is_loopback() {
             return Err(StartError::Insecure(listen));
@@ -71,7 +72,7 @@ impl Supervisor {
             let watch = Watched { files, raw: None, current, metrics: metrics.clone() };
             let watch = watched.insert(watch);
             match watch.look().await {
-                Err(error) if settings.tls_may_come => {
+                Err(error) if settings.in_cluster => {
                     info!(%error, "no certificate yet: peers are spoken with once there is one");
                 }
                 looked => looked?,
@@ -84,7 +85,8 @@ impl Supervisor {
 
         let mailbox = Mailbox::new(events, limits.inbound_bytes);
         let reporter = settings.reporter;
-        let parts = Parts { mailbox, metrics, limits, timing, security, reporter };
+        let parts =
+            Parts { mailbox, metrics, limits, timing, security, reporter, group_faults_from };
         let supervisor = Self {
             shared: Arc::new(Shared::new(parts)),
             local_addr,

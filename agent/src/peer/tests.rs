@@ -1,6 +1,7 @@
 //! The transport against itself and against peers that misbehave, over real
 //! sockets on loopback.
 
+mod cluster;
 mod exchange;
 mod node;
 mod proxy;

@@ -21,12 +21,20 @@ async fn writer() -> (WriterHandle, GroupHandle, Arc<AtomicU32>) {
 
 /// A writer of one counter group that expects no peers.
 async fn started(store: Failing, registry: &Registry) -> (WriterHandle, GroupHandle) {
+    limited(store, registry, Arc::default()).await
+}
+
+async fn limited(
+    store: Failing,
+    registry: &Registry,
+    disk: Arc<DiskLimit>,
+) -> (WriterHandle, GroupHandle) {
     let start = WriterStart {
         store,
         name: "a".into(),
         clock: Arc::new(SystemClock::new()),
         metrics: WriterMetrics::register(registry).unwrap(),
-        disk: Arc::default(),
+        disk,
         random: rand::random::<[u8; 32]>,
     };
     let writer = super::start(start).unwrap();
@@ -77,6 +85,28 @@ async fn a_store_that_fails_again_while_it_is_opened_is_opened_once_more() {
         () = writer.ended() => panic!("a store that fails does not end the writer"),
     }
     assert_eq!(commits.load(Ordering::SeqCst), 0);
+    writer.stop().await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_as_large_as_it_may_be_takes_only_removals() {
+    let disk = Arc::new(DiskLimit::new(Some(1_000)));
+    let (writer, group) = limited(Failing::default(), &Registry::new(), Arc::clone(&disk)).await;
+    increment(&group).await.unwrap();
+    disk.measured(1_000);
+    let refused = increment(&group).await.unwrap_err();
+    assert!(matches!(refused, SubmitError::DataLimit { limit: 1_000 }), "{refused}");
+    let request = |operations: Vec<Operation>| WriteRequest {
+        operations: operations.into_iter().map(|operation| ("k".into(), operation)).collect(),
+        precondition: None,
+        allow_incomplete: true,
+    };
+    let both = request(vec![Operation::Delete, Operation::Increment { by: 1 }]);
+    let refused = group.write(both).await.unwrap_err();
+    assert!(matches!(refused, SubmitError::DataLimit { .. }), "it does not only remove: {refused}");
+    group.write(request(vec![Operation::Delete])).await.unwrap();
+    disk.measured(900);
+    increment(&group).await.unwrap();
     writer.stop().await;
 }
 

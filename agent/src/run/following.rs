@@ -38,6 +38,8 @@ pub(super) struct Agent<R> {
     metrics: ConfigMetrics,
     served: BTreeMap<String, (Slot, Group, ServedGroup)>,
     followed: Followed,
+    /// Of the groups that are served, those that were said to have peers, or may have.
+    expected: Vec<GroupName>,
     /// Why not all groups are served as configured.
     refused: Option<String>,
 }
@@ -75,8 +77,8 @@ impl<R: Reader> Agent<R> {
         (groups, lifecycle): (Arc<Groups>, Arc<Lifecycle>),
         (followed, metrics): (Followed, ConfigMetrics),
     ) -> Self {
-        let (served, refused) = (BTreeMap::new(), None);
-        Self { writer, reader, groups, lifecycle, metrics, served, followed, refused }
+        let (served, expected, refused) = (BTreeMap::new(), Vec::new(), None);
+        Self { writer, reader, groups, lifecycle, metrics, served, followed, expected, refused }
     }
 
     /// The peers, as they are found.
@@ -193,6 +195,7 @@ impl<R: Reader> Agent<R> {
             warn!(group = name, "no longer listed: not served any more, its data stays");
         }
         self.served = served;
+        self.expected = self.expecting(&listed);
         self.groups.replace(self.served.values().map(|(_, _, served)| served.clone()));
         Ok(())
     }
@@ -211,7 +214,6 @@ impl<R: Reader> Agent<R> {
     ) -> Result<(), RunError> {
         let mut peers = self.peers();
         loop {
-            let expected = self.expected();
             let is_refused = self.refused.is_some();
             tokio::select! {
                 biased;
@@ -224,8 +226,7 @@ impl<R: Reader> Agent<R> {
                     }
                 }
                 Ok(()) = peers.changed() => {
-                    peers.mark_unchanged();
-                    if self.expected() == expected {
+                    if self.expecting(&peers.borrow_and_update().clone()) == self.expected {
                         continue;
                     }
                 }
@@ -258,8 +259,7 @@ impl<R: Reader> Agent<R> {
     }
 
     /// The groups that have peers, or may have some.
-    fn expected(&self) -> Vec<GroupName> {
-        let listed = self.peers().borrow().clone();
+    fn expecting(&self, listed: &Listed) -> Vec<GroupName> {
         let mut groups = self.group_names();
         groups.retain(|group| listed.expects_peers(group));
         groups

@@ -2,6 +2,7 @@
 //! edits of the configuration, logs, metrics, stopping.
 
 mod configuration;
+mod in_cluster;
 mod logs;
 mod metrics;
 mod opening;

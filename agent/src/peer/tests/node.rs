@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus::Registry;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::discovery::{Discovery, PeerAddress, StaticPeers};
+use crate::discovery::{Discovery, PeerAddress, Peers, StaticPeers};
 use crate::peer::{
     CloseReason, GroupName, LinkEvent, LinkId, LinkUp, PeerMetrics, Settings, Supervisor, Timing,
     TlsFiles,
@@ -82,9 +82,20 @@ impl Node {
         mailbox: usize,
     ) -> Self {
         let peers = StaticPeers::new([]);
+        let found = peers.peers();
+        Self { peers, ..Self::start_finding(settings, groups, (found, mailbox)).await }
+    }
+
+    /// A node that dials what is found elsewhere.
+    pub(super) async fn start_finding(
+        settings: Settings,
+        groups: &[&str],
+        (found, mailbox): (watch::Receiver<Peers>, usize),
+    ) -> Self {
+        let peers = StaticPeers::new([]);
         let metrics = PeerMetrics::register(&Registry::new()).unwrap();
         let (sender, events) = mpsc::channel(mailbox);
-        let supervisor = Supervisor::start(settings, peers.peers(), sender, metrics.clone());
+        let supervisor = Supervisor::start(settings, found, sender, metrics.clone());
         let supervisor = supervisor.await.unwrap();
         supervisor.set_groups(groups.iter().map(|name| group(name)));
         Self { supervisor, peers, metrics, events }

@@ -30,9 +30,9 @@ pub(super) struct Authority {
 /// What a test wants of a certificate; else it is valid for a day.
 #[derive(Clone, Default)]
 pub(super) struct Wanted {
-    uri: Option<String>,
+    pub(super) uri: Option<String>,
     /// Seconds from now to the certificate's end.
-    ends_in: Option<i64>,
+    pub(super) ends_in: Option<i64>,
 }
 
 impl Authority {
@@ -69,7 +69,7 @@ impl Authority {
     }
 }
 
-fn naming(group: &str) -> Wanted {
+pub(super) fn naming(group: &str) -> Wanted {
     Wanted { uri: Some(format!("urn:coppice:cluster:{group}")), ..Wanted::default() }
 }
 

@@ -77,12 +77,8 @@ impl AgentConfig {
             found.add("dataDir", "is empty: name the folder that keeps the data".to_owned());
         }
         if let Some(limit) = self.data_limit {
-            // An empty store takes some of it.
-            found.range(
-                "dataLimit",
-                limit,
-                (ByteSize::mebibytes(16), ByteSize::mebibytes(1 << 30)),
-            );
+            let most = ByteSize::mebibytes(1 << 30);
+            found.range("dataLimit", limit, (ByteSize::mebibytes(1), most));
         }
         if !self.listen.app.ip().is_loopback() {
             found.add("listen.app", format!(
@@ -264,8 +260,8 @@ mod tests {
         type Case = (fn(&mut AgentConfig), &'static str);
         let cases: [Case; 16] = [
             (
-                |c| c.data_limit = Some(ByteSize::mebibytes(1)),
-                "dataLimit: 1Mi is out of bounds: use 16Mi to",
+                |c| c.data_limit = Some(ByteSize::bytes(4096)),
+                "dataLimit: 4Ki is out of bounds: use 1Mi to",
             ),
             (
                 |c| c.replica.name = Some("a b".into()),
