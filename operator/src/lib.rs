@@ -8,9 +8,11 @@
 //! Every replica serves the webhook and signs; the one that holds the lease writes.
 //! `run` is the only wiring.
 
+pub mod admission;
 pub mod announce;
 pub mod api_client;
 pub mod args;
+pub mod certificates;
 pub mod children;
 pub mod cli;
 pub mod context;

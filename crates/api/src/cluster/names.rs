@@ -23,7 +23,8 @@ pub const GROUPS_CONFIG_MAP: &str = "coppice-groups";
 pub const OPERATOR_KEY: &str = "operator.json";
 /// Its key with the authorities that the operator's own port is verified by, as PEM.
 pub const SERVING_AUTHORITIES_KEY: &str = "serving-authorities.pem";
-/// Its key with the authorities that peers are verified by, as PEM.
+/// Its key with the authorities that peers are verified by, as PEM: the one that signs
+/// now first. A certificate of another one of them is valid, and is to be renewed soon.
 pub const PEERS_AUTHORITIES_KEY: &str = "peers-authorities.pem";
 
 /// In the agent's container: what the operator and Kubernetes mount.
