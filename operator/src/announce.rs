@@ -11,6 +11,7 @@ use tracing::warn;
 
 use crate::api_client::{CallError, call_opt};
 use crate::args::Place;
+use crate::certificates::PublishedAuthorities;
 use crate::context::Announced;
 
 /// How often the operator looks whether its own address is another.
@@ -39,7 +40,44 @@ pub async fn announce(
     client: Client,
     place: Place,
     cluster: String,
+    authorities: watch::Receiver<Option<PublishedAuthorities>>,
     announced: watch::Sender<Announced>,
+) {
+    tokio::join!(
+        announce_place(client, place, cluster, &announced),
+        announce_authorities(authorities, &announced)
+    );
+}
+
+async fn announce_authorities(
+    mut authorities: watch::Receiver<Option<PublishedAuthorities>>,
+    announced: &watch::Sender<Announced>,
+) {
+    loop {
+        if let Some(published) = authorities.borrow_and_update().clone() {
+            announced.send_if_modified(|announced| {
+                let new = Announced {
+                    operator: announced.operator.clone(),
+                    serving_pem: Some(published.serving_pem),
+                    peers_pem: Some(published.peers_pem),
+                };
+                let differs = *announced != new;
+                *announced = new;
+                differs
+            });
+        }
+        if authorities.changed().await.is_err() {
+            // The authorities live as long as the process.
+            return std::future::pending().await;
+        }
+    }
+}
+
+async fn announce_place(
+    client: Client,
+    place: Place,
+    cluster: String,
+    announced: &watch::Sender<Announced>,
 ) {
     loop {
         let found = own_addresses(&client, &place).await;

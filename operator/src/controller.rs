@@ -6,18 +6,20 @@
 mod gauges;
 mod triggers;
 
+use std::any::Any;
 use std::time::Duration;
 
-use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::certificates::Authorities;
 use crate::context::Context;
+use crate::denials::Follower;
 use crate::schedule::{Runner, runner};
 use crate::scope::Scope;
 use crate::watched::Key;
-use crate::{namespaces, reconcile};
+use crate::{namespaces, polls, reconcile, uninjected};
 
 use triggers::Triggers;
 
@@ -29,15 +31,30 @@ const NAMESPACE_SETTLES: Duration = Duration::from_millis(400);
 /// How many groups, and how many namespaces, are reconciled at once.
 const AT_ONCE: usize = 8;
 
+/// What leading needs beside the context.
+#[derive(Clone, Debug)]
+pub struct Leading {
+    /// The authorities, of which the leader writes.
+    pub authorities: Authorities,
+    /// Which namespaces are looked after.
+    pub scope: Scope,
+    /// Whether workloads that were denied are made to try again.
+    pub retry_denied: bool,
+}
+
 /// Leads until `stop`, then ends what was begun. Dropped, it stops at once.
-pub async fn lead(context: Context, client: Client, scope: Scope, stop: CancellationToken) {
+pub async fn lead(context: Context, leading: Leading, stop: CancellationToken) {
+    let Leading { authorities, scope, retry_denied } = leading;
+    let client = context.client.clone();
     let (groups, group_runner) =
         runner::<Key>("group", AT_ONCE, GROUP_SETTLES, context.metrics.clone());
     let (namespaces, namespace_runner) =
         runner::<String>("namespace", AT_ONCE, NAMESPACE_SETTLES, context.metrics.clone());
-    let triggers = Triggers::new(context.clone(), groups, namespaces);
+    let triggers = Triggers::new(context.clone(), groups.clone(), namespaces);
 
     let mut tasks = JoinSet::new();
+    let (rotating, stop_rotating) = (authorities.clone(), stop.clone());
+    tasks.spawn(async move { rotating.run_leader(stop_rotating).await });
     tasks.spawn(context.children.watch(&client, &scope, &context.metrics));
     tokio::select! {
         () = seen(&context) => {}
@@ -46,12 +63,15 @@ pub async fn lead(context: Context, client: Client, scope: Scope, stop: Cancella
     info!("this replica leads: all groups are reconciled");
     tasks.spawn(triggers.run());
     tasks.spawn(gauges::show(context.clone()));
+    tasks.spawn(uninjected::tell(context.clone()));
+    let denials = Follower::new(context.clone(), groups.clone(), retry_denied);
+    tasks.spawn(denials.run(client, scope));
+    tasks.spawn(polls::run(context.clone(), authorities, groups));
 
     let ended = runs(context, group_runner, namespace_runner, &stop);
     tokio::select! {
         () = ended => {}
-        // None of them ends, unless by a panic.
-        Some(Err(lost)) = tasks.join_next() => std::panic::resume_unwind(lost.into_panic()),
+        lost = lost(&mut tasks) => std::panic::resume_unwind(lost),
     }
 }
 
@@ -61,6 +81,18 @@ async fn seen(context: &Context) {
     context.groups.watched().synced().await;
     context.pods.watched().synced().await;
     context.children.synced().await;
+}
+
+/// Returns when a task panics; none ends otherwise, but at a stop.
+async fn lost(tasks: &mut JoinSet<()>) -> Box<dyn Any + Send> {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended
+            && let Ok(panic) = error.try_into_panic()
+        {
+            return panic;
+        }
+    }
+    std::future::pending().await
 }
 
 async fn runs(

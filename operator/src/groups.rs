@@ -43,7 +43,9 @@ pub struct GroupWatches {
 }
 
 impl SeenGroup {
-    fn of(guarded: DeserializeGuard<ReplicationGroup>) -> Self {
+    /// What is kept of an object.
+    #[must_use]
+    pub fn of(guarded: DeserializeGuard<ReplicationGroup>) -> Self {
         match guarded.0 {
             Ok(mut group) => {
                 group.metadata.managed_fields = None;

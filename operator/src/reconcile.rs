@@ -17,8 +17,10 @@ use std::time::Duration;
 
 use coppice_api::v1alpha1::{ReplicationGroup, ReplicationGroupStatus};
 use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
+use tracing::warn;
 
 use crate::api_client::{CallError, call};
 use crate::context::Context;
@@ -32,8 +34,11 @@ use validate::{Rejection, validate};
 
 /// How long until a group is looked at again, if nothing happens.
 const RESYNC: Duration = Duration::from_secs(300);
-/// How long, while no pod is known that it selects: others are not watched.
+/// How long, while no pod is known that a new group selects: pods that did not opt in are
+/// not watched, and have to be listed.
 const WITHOUT_PODS: Duration = Duration::from_secs(30);
+/// Who made a group waits to see its pods this long, in seconds.
+const NEW: i64 = 600;
 /// How long, while something is about to change that may be missed.
 const PASSING: Duration = Duration::from_secs(5);
 
@@ -89,7 +94,7 @@ pub async fn reconcile(context: Context, key: Key) -> Result<Again, ReconcileErr
     tell(&context, &facts).await?;
     match failed {
         Some(error) => Err(error),
-        None => Ok(Again::After(next_look(&facts))),
+        None => Ok(Again::After(next_look(&facts, context.now()))),
     }
 }
 
@@ -125,9 +130,15 @@ async fn tell(context: &Context, facts: &Facts) -> Result<(), ReconcileError> {
     if status == before {
         return Ok(());
     }
-    status::publish(&context.client, seen, &status)
-        .await
-        .map_err(ReconcileError::of("write its status"))?;
+    match status::publish(&context.client, seen, &status).await {
+        // What does not fit its definition may not even get a status; then an event must do.
+        Err(error)
+            if error.code() == Some(422) && matches!(**seen, SeenGroup::Malformed { .. }) =>
+        {
+            warn!(namespace = facts.namespace(), name = seen.name(), %error, "a malformed object gets no status");
+        }
+        written => written.map_err(ReconcileError::of("write its status"))?,
+    }
     tell_events(context, seen, &status, &before).await;
     context.written.put(seen.uid(), status);
     Ok(())
@@ -149,12 +160,14 @@ async fn tell_events(
     }
 }
 
-fn next_look(facts: &Facts) -> Duration {
+fn next_look(facts: &Facts, now: Timestamp) -> Duration {
+    let created = facts.seen.metadata().creation_timestamp.as_ref();
+    let is_new = created.is_some_and(|time| now.as_second() - time.0.as_second() < NEW);
     let passing = facts.rejection == Some(Rejection::PredecessorGoing)
         || facts.publication == Publication::Pending;
     if passing {
         PASSING
-    } else if facts.pods.is_empty() {
+    } else if facts.pods.is_empty() && is_new {
         WITHOUT_PODS
     } else {
         // Spread, so that not all groups are looked at at once.

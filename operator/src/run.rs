@@ -14,30 +14,36 @@ use kube::{Api, Client, ResourceExt as _};
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::admission::{
+    self, AdmissionMetrics, InjectionSettings, Injector, ServeLimits, owner_events,
+};
 use crate::api_client::{self, ConnectError, call};
 use crate::args::Args;
+use crate::certificates::{
+    Authorities, AuthorityName, CertificateSettings, Timings, WallClock, signing,
+};
 use crate::children::Children;
 use crate::context::{Announced, Context};
+use crate::controller::{self, Leading};
 use crate::denials::Denials;
 use crate::events::Events;
 use crate::groups::GroupStore;
 use crate::lease::Election;
 use crate::metrics::Metrics;
 use crate::pods::PodStore;
-use crate::readiness::Readiness;
+use crate::readiness::{Part, Readiness};
 use crate::reports::Reports;
 use crate::scope::Scope;
-use crate::{announce, controller, names, operations};
+use crate::sources::Sources;
+use crate::tasks::Tasks;
+use crate::{announce, names, operations};
 
 /// How long the webhook is served after this replica was said not to be ready: those that
 /// route to it must have heard.
 const DRAIN: Duration = Duration::from_secs(5);
-/// How long the tasks may take to end.
-const LAST_WORK: Duration = Duration::from_secs(10);
 /// Between two attempts to reach the API server at the start.
 const FIRST_RETRY: Duration = Duration::from_secs(2);
 
@@ -53,6 +59,9 @@ pub enum RunError {
     /// Two components have one metric: a bug.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// TLS 1.3 is lacking: a bug.
+    #[error("TLS: {0}")]
+    Tls(#[source] rustls::Error),
     /// A task ended that should not.
     #[error("{0} ended by itself{1}")]
     Lost(&'static str, String),
@@ -67,6 +76,9 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), RunError> {
     let registry = Registry::new();
     let metrics = Metrics::new(&registry)?;
     let readiness = Readiness::default();
+    // From the first probe on it shows what is missing.
+    let listed = readiness.part("the first lists of groups and pods");
+    let believed = readiness.part("authorities that the API server believes");
     let mut tasks = Tasks::default();
     let served = CancellationToken::new();
 
@@ -76,64 +88,30 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), RunError> {
     tasks.spawn("the operations port", async move {
         operations.await.err().map(|error| error.to_string())
     });
+    let https = listen(args.listen.listen_https).await?;
 
     let client = api_client::connect(metrics.clone()).await?;
     let Some(cluster) = cluster_id(&client, &stop).await else { return Ok(()) };
     info!(cluster, version = env!("CARGO_PKG_VERSION"), "the operator starts");
 
-    let scope = Scope::new(args.place.watched(), &args.place.namespace);
-    let (groups, group_watches) = GroupStore::new(&client, &scope, metrics.clone());
-    tasks.spawn_endless("the watch of groups", group_watches.run());
-    let (pods, pod_watches) = PodStore::new(client.clone(), scope.clone(), metrics.clone());
-    tasks.spawn_endless("the watch of pods", pod_watches.run());
-    let lists = readiness.part("the first lists of groups and pods");
-    let (listed_groups, listed_pods) = (groups.watched().clone(), pods.watched().clone());
-    tasks.spawn_once(async move {
-        listed_groups.synced().await;
-        listed_pods.synced().await;
-        lists.set(true);
-    });
-
     let reporter = Reporter {
         controller: names::FIELD_MANAGER.to_owned(),
         instance: Some(args.place.pod_name.clone()),
     };
-    let recorder = Recorder::new(client.clone(), reporter);
-    let (announcing, announced) = watch::channel(Announced::default());
-    tasks.spawn_endless(
-        "the look for the operator's own address",
-        announce::announce(client.clone(), args.place.clone(), cluster.clone(), announcing.clone()),
-    );
-    let context = Context {
-        client: client.clone(),
-        groups,
-        pods,
-        children: Children::default(),
-        denials: Denials::default(),
-        reports: Reports::default(),
-        written: Arc::default(),
-        announced,
-        remembered: Arc::default(),
-        events: Events::new(recorder, metrics.clone()),
-        metrics: metrics.clone(),
+    let base = Base {
+        recorder: Recorder::new(client.clone(), reporter),
+        scope: Scope::new(args.place.watched(), &args.place.namespace),
+        client,
+        cluster,
+        args,
+        metrics,
+        registry,
     };
-
-    let elected = CancellationToken::new();
-    let (election, is_leader) =
-        Election::new(client.clone(), &args.place.namespace, &args.place.pod_name);
-    let election_stop = elected.clone();
-    tasks.spawn("the election", async move {
-        election.run(election_stop).await;
-        None
-    });
-    // The lease is given back once all is written that was begun.
-    let leading = leading(context, scope, is_leader, metrics, stop.clone());
-    let done = elected.clone();
-    tasks.spawn("leading", async move {
-        leading.await;
-        done.cancel();
-        None
-    });
+    let authorities = base.authorities(&mut tasks, believed, &served).await?;
+    let (groups, pods) = base.watch(&mut tasks, listed.clone());
+    let sources = Sources::new(base.client.clone(), groups.clone(), pods.clone(), listed);
+    base.serve(&mut tasks, https, (sources, authorities.clone()), &served)?;
+    let elected = base.lead(&mut tasks, (groups, pods), authorities, &stop);
 
     let lost = tasks.lost_or(&stop).await;
     readiness.stop();
@@ -149,16 +127,161 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), RunError> {
     }
 }
 
+/// What every part is made of.
+struct Base {
+    args: Args,
+    client: Client,
+    cluster: String,
+    metrics: Metrics,
+    recorder: Recorder,
+    registry: Registry,
+    scope: Scope,
+}
+
+impl Base {
+    /// The authorities, followed until `served`.
+    async fn authorities(
+        &self,
+        tasks: &mut Tasks,
+        believed: Part,
+        served: &CancellationToken,
+    ) -> Result<Authorities, RunError> {
+        let place = &self.args.place;
+        let found = announce::own_addresses(&self.client, place).await;
+        let addresses = found.ok().flatten().map(|(addresses, _)| addresses).unwrap_or_default();
+        let settings = CertificateSettings {
+            namespace: place.namespace.clone(),
+            service: place.service.clone(),
+            service_addresses: addresses,
+            webhook_configuration: place.webhook_configuration.clone(),
+            cluster: self.cluster.clone(),
+            serving_timings: Timings::of(AuthorityName::Serving),
+            peers_timings: Timings::of(AuthorityName::Peers),
+        };
+        let client = self.client.clone();
+        let authorities = Authorities::new(client, settings, WallClock::system(), &self.registry)?;
+        let (followed, stop) = (authorities.clone(), served.clone());
+        tasks.spawn_endless("the watch of the authorities", async move {
+            followed.run(stop).await;
+        });
+        let shown = authorities.clone();
+        tasks.spawn_until(served, async move {
+            let mut changes = shown.changes();
+            loop {
+                believed.set(shown.is_ready());
+                changes.next().await;
+            }
+        });
+        Ok(authorities)
+    }
+
+    /// The stores of groups and pods; `listed` as soon as they are filled.
+    fn watch(&self, tasks: &mut Tasks, listed: Part) -> (GroupStore, PodStore) {
+        let metrics = || self.metrics.clone();
+        let (groups, group_watches) = GroupStore::new(&self.client, &self.scope, metrics());
+        tasks.spawn_endless("the watch of groups", group_watches.run());
+        let (pods, pod_watches) = PodStore::new(self.client.clone(), self.scope.clone(), metrics());
+        tasks.spawn_endless("the watch of pods", pod_watches.run());
+        let lists = (groups.watched().clone(), pods.watched().clone());
+        tasks.spawn_once(async move {
+            lists.0.synced().await;
+            lists.1.synced().await;
+            listed.set(true);
+        });
+        (groups, pods)
+    }
+
+    /// The HTTPS port, until `served`: the webhook and the signing of certificates.
+    fn serve(
+        &self,
+        tasks: &mut Tasks,
+        listener: TcpListener,
+        (sources, authorities): (Sources, Authorities),
+        served: &CancellationToken,
+    ) -> Result<(), RunError> {
+        let metrics = AdmissionMetrics::register(&self.registry)?;
+        let (events, writer) = owner_events(&metrics);
+        let (recorder, stop) = (self.recorder.clone(), served.clone());
+        tasks.spawn_endless("the writer of injection events", writer.run(recorder, stop));
+        let agent = &self.args.agent;
+        let settings = InjectionSettings {
+            image: agent.image.clone(),
+            image_pull_policy: agent.image_pull_policy.clone(),
+            pull_secrets: agent.pull_secrets.clone(),
+            resources: agent.resources(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let tls = Arc::new(authorities.server_config().map_err(RunError::Tls)?);
+        let injector = Injector { source: sources.clone(), settings, events, metrics };
+        let router = admission::router(injector).merge(signing::router(authorities, sources));
+        let serving =
+            admission::serve(listener, tls, router, ServeLimits::default(), served.clone());
+        tasks.spawn_endless("the HTTPS port", serving);
+        Ok(())
+    }
+
+    /// Leads when this replica is elected, until `stop`. What is returned ends its
+    /// election.
+    fn lead(
+        &self,
+        tasks: &mut Tasks,
+        (groups, pods): (GroupStore, PodStore),
+        authorities: Authorities,
+        stop: &CancellationToken,
+    ) -> CancellationToken {
+        let (announcing, announced) = watch::channel(Announced::default());
+        tasks.spawn_until(
+            stop,
+            announce::announce(
+                self.client.clone(),
+                self.args.place.clone(),
+                self.cluster.clone(),
+                authorities.published(),
+                announcing,
+            ),
+        );
+        let context = Context {
+            client: self.client.clone(),
+            groups,
+            pods,
+            children: Children::default(),
+            denials: Denials::default(),
+            reports: Reports::default(),
+            written: Arc::default(),
+            announced,
+            remembered: Arc::default(),
+            events: Events::new(self.recorder.clone(), self.metrics.clone()),
+            metrics: self.metrics.clone(),
+        };
+        let place = &self.args.place;
+        let (election, is_leader) =
+            Election::new(self.client.clone(), &place.namespace, &place.pod_name);
+        let elected = CancellationToken::new();
+        tasks.spawn_endless("the election", election.run(elected.clone()));
+        let leading = Leading {
+            authorities,
+            scope: self.scope.clone(),
+            retry_denied: self.args.retry_denied,
+        };
+        let (ended, stop) = (elected.clone(), stop.clone());
+        tasks.spawn_endless("leading", async move {
+            lead_when_elected(context, leading, is_leader, stop).await;
+            // The lease is given back once all is written that was begun.
+            ended.cancel();
+        });
+        elected
+    }
+}
+
 /// Leads whenever this replica is the leader, until `stop`.
 ///
 /// Each time anew, with nothing left of the time before but what the watches and the
 /// cluster show; a leader that lost its lease stops in the middle of what it does, since
 /// another may be doing it.
-async fn leading(
+async fn lead_when_elected(
     context: Context,
-    scope: Scope,
+    leading: Leading,
     mut is_leader: watch::Receiver<bool>,
-    metrics: Metrics,
     stop: CancellationToken,
 ) {
     loop {
@@ -166,14 +289,12 @@ async fn leading(
             leads = is_leader.wait_for(|leads| *leads) => if leads.is_err() { return },
             () = stop.cancelled() => return,
         }
-        metrics.leads(true);
-        let context = context.renewed();
-        let client = context.client.clone();
+        context.metrics.leads(true);
         tokio::select! {
-            () = controller::lead(context, client, scope.clone(), stop.clone()) => {}
+            () = controller::lead(context.renewed(), leading.clone(), stop.clone()) => {}
             lost = is_leader.wait_for(|leads| !*leads) => if lost.is_err() { return },
         }
-        metrics.leads(false);
+        context.metrics.leads(false);
         if stop.is_cancelled() {
             return;
         }
@@ -213,68 +334,4 @@ fn in_full(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
-}
-
-/// All tasks of the process. One that ends early says why, if it can.
-#[derive(Debug, Default)]
-struct Tasks {
-    set: JoinSet<Option<(&'static str, String)>>,
-}
-
-impl Tasks {
-    /// A task that ends only when it is told to; it returns why, if something failed.
-    fn spawn(
-        &mut self,
-        name: &'static str,
-        task: impl Future<Output = Option<String>> + Send + 'static,
-    ) {
-        self.set.spawn(async move {
-            let why = task.await;
-            Some((name, why.map_or_else(String::new, |why| format!(": {why}"))))
-        });
-    }
-
-    /// A task that never ends.
-    fn spawn_endless(
-        &mut self,
-        name: &'static str,
-        task: impl Future<Output = ()> + Send + 'static,
-    ) {
-        self.spawn(name, async move {
-            task.await;
-            None
-        });
-    }
-
-    /// A task that ends when it is done.
-    fn spawn_once(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        self.set.spawn(async move {
-            task.await;
-            None
-        });
-    }
-
-    /// Returns at `stop`, or when a task is lost: which, and why.
-    async fn lost_or(&mut self, stop: &CancellationToken) -> Option<(&'static str, String)> {
-        loop {
-            let ended = tokio::select! {
-                () = stop.cancelled() => return None,
-                ended = self.set.join_next() => ended?,
-            };
-            match ended {
-                Ok(None) => {}
-                Ok(Some(lost)) if stop.is_cancelled() => drop(lost),
-                Ok(Some(lost)) => return Some(lost),
-                Err(panicked) => return Some(("a task", format!(": {panicked}"))),
-            }
-        }
-    }
-
-    /// Waits for those that end when told, and drops the others.
-    async fn end(mut self) {
-        let all = async { while self.set.join_next().await.is_some() {} };
-        if tokio::time::timeout(LAST_WORK, all).await.is_err() {
-            warn!("some work did not end in time, and is left");
-        }
-    }
 }

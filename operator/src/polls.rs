@@ -1,0 +1,231 @@
+//! Asking agents how they are: a sample of each group, every half minute, by mutual TLS.
+//!
+//! A pod is asked once for all of its groups. The sample moves on with each round, so
+//! that every member has its turn, and its size is bounded for each group and for all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coppice_api::cluster::{AgentReport, PEERS_PORT, REPORT_PATH};
+use futures_util::StreamExt as _;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, interval, timeout};
+use tokio_rustls::TlsConnector;
+use tracing::debug;
+
+use crate::certificates::{Authorities, PollIdentity};
+use crate::context::Context;
+use crate::pods::SeenPod;
+use crate::reports::{Answer, Polled};
+use crate::schedule::Requests;
+use crate::watched::Key;
+
+/// Between two rounds.
+const PERIOD: Duration = Duration::from_secs(30);
+/// The first round after an agent started comes sooner.
+const FIRST: Duration = Duration::from_secs(3);
+/// How long one agent may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How many members of one group are asked in a round.
+const OF_A_GROUP: usize = 10;
+/// How many agents are asked in a round.
+const OF_ALL: usize = 500;
+/// How many at once: all of a round that do not answer fit into a period.
+const AT_ONCE: usize = 64;
+/// The longest report that is read.
+const REPORT_BYTES: usize = 4 << 20;
+/// What every connection speaks.
+const ALPN: &[u8] = b"h2";
+
+/// Why an agent said nothing.
+#[derive(Debug, thiserror::Error)]
+enum PollError {
+    #[error("it has no address")]
+    NoAddress,
+    #[error("no answer within {} s", PATIENCE.as_secs())]
+    TimedOut,
+    #[error("connect: {0}")]
+    Connect(#[from] std::io::Error),
+    #[error("the operator's own certificate: {0}")]
+    Identity(#[from] rustls::Error),
+    #[error("ask: {0}")]
+    Ask(#[from] hyper::Error),
+    #[error("it answered {0}")]
+    Status(http::StatusCode),
+    #[error("read its report: {0}")]
+    Body(Box<dyn std::error::Error + Send + Sync>),
+    #[error("understand its report: {0}")]
+    Report(#[from] serde_json::Error),
+}
+
+/// Asks agents, for as long as this replica leads.
+pub async fn run(context: Context, authorities: Authorities, groups: Requests<Key>) {
+    let mut ticks = interval(FIRST);
+    let mut last_round: Option<Instant> = None;
+    let mut turn = 0;
+    let mut members_then = 0;
+    loop {
+        ticks.tick().await;
+        let started = context.pods.watched().all().values().filter(|pod| pod.is_started()).count();
+        // New agents are asked soon, and twice, so that people need not wait for it.
+        let is_due =
+            last_round.is_none_or(|last| last.elapsed() >= PERIOD) || started > members_then;
+        let Some(identity) = authorities.poll_identity().filter(|_| is_due) else { continue };
+        last_round = Some(Instant::now());
+        members_then = started;
+        round(&context, &authorities, &identity, turn, &groups).await;
+        turn += 1;
+    }
+}
+
+/// One round.
+async fn round(
+    context: &Context,
+    authorities: &Authorities,
+    identity: &PollIdentity,
+    turn: usize,
+    groups: &Requests<Key>,
+) {
+    let rounds = Round::plan(context, turn);
+    let asked = rounds.pods.values().cloned().collect::<Vec<_>>();
+    let answers: BTreeMap<String, Answer> = futures_util::stream::iter(asked)
+        .map(|pod| async move {
+            let asked = timeout(PATIENCE, ask(identity, &pod)).await;
+            let result = asked.unwrap_or(Err(PollError::TimedOut));
+            context.metrics.polled(if result.is_ok() { "ok" } else { "error" });
+            if let Err(error) = &result {
+                debug!(namespace = pod.namespace, pod = pod.name, %error, "an agent was not reached");
+            }
+            (pod.uid.clone(), Answer { pod, report: result.ok() })
+        })
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+
+    let mut uids = BTreeSet::new();
+    for group in &rounds.groups {
+        uids.insert(group.uid.clone());
+        let of_group: Vec<Answer> =
+            group.asked.iter().filter_map(|uid| answers.get(uid).cloned()).collect();
+        let polled =
+            Polled { uid: &group.uid, name: &group.key.1, id: group.id, members: &group.members };
+        if context.reports.take(&polled, &of_group) {
+            groups.ask(group.key.clone()).await;
+        }
+    }
+    let all = context.pods.watched().all();
+    let live: BTreeSet<String> =
+        all.values().filter(|pod| pod.is_live()).map(|pod| pod.uid.clone()).collect();
+    context.reports.retain(&uids, &live);
+    let agents = all.values().filter(|pod| pod.is_live() && pod.is_started());
+    authorities.agents_hold(context.reports.held_by_all(agents.map(|pod| pod.uid.as_str())));
+}
+
+/// Who is asked, and on whose behalf.
+#[derive(Debug, Default)]
+struct Round {
+    pods: BTreeMap<String, Arc<SeenPod>>,
+    groups: Vec<GroupRound>,
+}
+
+#[derive(Debug)]
+struct GroupRound {
+    key: Key,
+    uid: String,
+    id: uuid::Uuid,
+    members: Vec<Arc<SeenPod>>,
+    asked: BTreeSet<String>,
+}
+
+impl Round {
+    fn plan(context: &Context, turn: usize) -> Self {
+        let mut round = Self::default();
+        let mut namespaces: BTreeMap<String, Vec<Arc<SeenPod>>> = BTreeMap::new();
+        for (key, seen) in context.groups.watched().all() {
+            let Some(group) = seen.fit() else { continue };
+            let Some(id) = group.effective_id() else { continue };
+            let pods = namespaces
+                .entry(key.0.clone())
+                .or_insert_with(|| context.pods.in_namespace(&key.0));
+            let labels = &group.spec.selector.match_labels;
+            let is_member =
+                |pod: &&Arc<SeenPod>| pod.is_live() && pod.is_injected() && pod.matches(labels);
+            let members: Vec<_> = pods.iter().filter(is_member).cloned().collect();
+            let started: Vec<_> = members.iter().filter(|pod| pod.is_started()).cloned().collect();
+            let mut asked = BTreeSet::new();
+            for pod in sample(&started, turn) {
+                if round.pods.len() < OF_ALL || round.pods.contains_key(&pod.uid) {
+                    round.pods.insert(pod.uid.clone(), pod.clone());
+                    asked.insert(pod.uid.clone());
+                }
+            }
+            let uid = seen.uid().to_owned();
+            round.groups.push(GroupRound { key, uid, id, members, asked });
+        }
+        // Beyond the bound, others are first the next time.
+        let groups = round.groups.len().max(1);
+        round.groups.rotate_left(turn % groups);
+        round
+    }
+}
+
+/// Some of all, others each turn, until each had its turn.
+fn sample<T>(all: &[T], turn: usize) -> impl Iterator<Item = &T> {
+    let first = (turn * OF_A_GROUP) % all.len().max(1);
+    all.iter().cycle().skip(first).take(all.len().min(OF_A_GROUP))
+}
+
+/// One agent's report.
+async fn ask(identity: &PollIdentity, pod: &SeenPod) -> Result<AgentReport, PollError> {
+    let ip = pod.ips.first().ok_or(PollError::NoAddress)?;
+    let stream = TcpStream::connect(SocketAddr::new(*ip, PEERS_PORT)).await?;
+    let config = Arc::new(identity.client_config(&pod.uid, ALPN)?);
+    let name = ServerName::from(*ip);
+    let stream = TlsConnector::from(config).connect(name, stream).await?;
+    let (mut sender, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+    let asking = async {
+        let request = http::Request::get(format!("https://agent{REPORT_PATH}"))
+            .body(Empty::<bytes::Bytes>::new())
+            .unwrap_or_default();
+        let response = sender.send_request(request).await?;
+        if response.status() != http::StatusCode::OK {
+            return Err(PollError::Status(response.status()));
+        }
+        let body = Limited::new(response.into_body(), REPORT_BYTES).collect().await;
+        Ok(serde_json::from_slice(&body.map_err(PollError::Body)?.to_bytes())?)
+    };
+    tokio::pin!(connection);
+    tokio::select! {
+        report = asking => report,
+        ended = &mut connection => Err(match ended {
+            Err(error) => PollError::Ask(error),
+            Ok(()) => PollError::TimedOut,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_member_has_its_turn() {
+        let all: Vec<u32> = (0..25).collect();
+        let mut asked = BTreeSet::new();
+        for turn in 0..5 {
+            let sample: Vec<_> = sample(&all, turn).copied().collect();
+            assert_eq!(sample.len(), OF_A_GROUP);
+            asked.extend(sample);
+        }
+        assert_eq!(asked.len(), all.len());
+        assert_eq!(sample(&[1, 2], 7).count(), 2, "few are asked all");
+        assert_eq!(sample::<u32>(&[], 7).count(), 0);
+    }
+}
