@@ -13,6 +13,7 @@
 //! Without a cluster nothing is shown, and that is said aloud; where
 //! `COPPICE_REQUIRE_CLUSTER` is `1` it is a failure.
 
+mod api;
 mod app;
 mod command;
 mod failure;
@@ -29,6 +30,7 @@ mod until;
 use std::env;
 use std::sync::OnceLock;
 
+pub use api::{ApiProxy, Call};
 pub use app::{Workload, elements, request};
 pub use command::{Environment, run_command};
 pub use failure::Failure;

@@ -10,4 +10,5 @@ mod mistakes;
 mod outages;
 mod rights;
 mod rotation;
+mod scale;
 mod workloads;
