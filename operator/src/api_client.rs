@@ -24,8 +24,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// The API server refused it, or could not be reached.
-    #[error(transparent)]
-    Failed(#[from] Box<kube::Error>),
+    #[error("{}", said(.0))]
+    Failed(#[source] Box<kube::Error>),
     /// It took too long; whether it was done is not known.
     #[error("no answer from the API server within {} s", .0.as_secs())]
     TimedOut(Duration),
@@ -119,6 +119,15 @@ impl CallError {
             },
             Self::TimedOut(_) => None,
         }
+    }
+}
+
+/// What the API server said, or what kept it from being asked.
+fn said(error: &kube::Error) -> String {
+    match error {
+        // Its own words; the rest of a status repeats them.
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        error => error.to_string(),
     }
 }
 

@@ -108,7 +108,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), RunError> {
         registry,
     };
     let authorities = base.authorities(&mut tasks, believed, &served).await?;
-    let (groups, pods) = base.watch(&mut tasks, listed.clone());
+    let (groups, pods) = base.watch(&mut tasks, listed.clone(), &served);
     let sources = Sources::new(base.client.clone(), groups.clone(), pods.clone(), listed);
     base.serve(&mut tasks, https, (sources, authorities.clone()), &served)?;
     let elected = base.lead(&mut tasks, (groups, pods), authorities, &stop);
@@ -165,7 +165,7 @@ impl Base {
             followed.run(stop).await;
         });
         let shown = authorities.clone();
-        tasks.spawn_until(served, async move {
+        tasks.spawn_until("the look at the authorities", served, async move {
             let mut changes = shown.changes();
             loop {
                 believed.set(shown.is_ready());
@@ -175,15 +175,21 @@ impl Base {
         Ok(authorities)
     }
 
-    /// The stores of groups and pods; `listed` as soon as they are filled.
-    fn watch(&self, tasks: &mut Tasks, listed: Part) -> (GroupStore, PodStore) {
+    /// The stores of groups and pods, kept until `served`; `listed` as soon as they are
+    /// filled.
+    fn watch(
+        &self,
+        tasks: &mut Tasks,
+        listed: Part,
+        served: &CancellationToken,
+    ) -> (GroupStore, PodStore) {
         let metrics = || self.metrics.clone();
         let (groups, group_watches) = GroupStore::new(&self.client, &self.scope, metrics());
-        tasks.spawn_endless("the watch of groups", group_watches.run());
+        tasks.spawn_until("the watch of groups", served, group_watches.run());
         let (pods, pod_watches) = PodStore::new(self.client.clone(), self.scope.clone(), metrics());
-        tasks.spawn_endless("the watch of pods", pod_watches.run());
+        tasks.spawn_until("the watch of pods", served, pod_watches.run());
         let lists = (groups.watched().clone(), pods.watched().clone());
-        tasks.spawn_once(async move {
+        tasks.spawn_once(served, async move {
             lists.0.synced().await;
             lists.1.synced().await;
             listed.set(true);
@@ -231,6 +237,7 @@ impl Base {
     ) -> CancellationToken {
         let (announcing, announced) = watch::channel(Announced::default());
         tasks.spawn_until(
+            "the look for the operator's own address",
             stop,
             announce::announce(
                 self.client.clone(),

@@ -40,26 +40,34 @@ impl Tasks {
         });
     }
 
-    /// A task that is dropped where it is at `end`.
+    /// A task that never ends, and is dropped where it is at `end`.
     pub(crate) fn spawn_until(
+        &mut self,
+        name: &'static str,
+        end: &CancellationToken,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let end = end.clone();
+        self.set.spawn(async move {
+            tokio::select! {
+                () = task => Some((name, String::new())),
+                () = end.cancelled() => None,
+            }
+        });
+    }
+
+    /// A task that ends when it is done, or at `end`.
+    pub(crate) fn spawn_once(
         &mut self,
         end: &CancellationToken,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
         let end = end.clone();
-        self.spawn_once(async move {
-            tokio::select! {
-                () = task => {}
-                () = end.cancelled() => {}
-            }
-        });
-    }
-
-    /// A task that ends when it is done.
-    pub(crate) fn spawn_once(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.set.spawn(async move {
-            task.await;
-            None
+            tokio::select! {
+                () = task => None,
+                () = end.cancelled() => None,
+            }
         });
     }
 

@@ -304,7 +304,11 @@ impl Watch {
                     failed_in_row += 1;
                     // An expired resource version is everyday life; an outage is told once.
                     if failed_in_row == 2 {
-                        warn!(kind, %error, "a watch fails, and is started again until it works");
+                        warn!(
+                            kind,
+                            error = in_short(&error),
+                            "a watch fails, and is started again until it works"
+                        );
                     }
                     None
                 }
@@ -312,6 +316,17 @@ impl Watch {
             std::future::ready(event)
         });
         events.boxed()
+    }
+}
+
+/// What failed, without what the API server says of itself.
+fn in_short(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => format!("{} ({})", status.message, status.code),
+        error => error.to_string(),
     }
 }
 
