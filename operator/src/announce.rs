@@ -15,7 +15,7 @@ use crate::certificates::PublishedAuthorities;
 use crate::context::Announced;
 
 /// How often the operator looks whether its own address is another.
-const PERIOD: Duration = Duration::from_secs(60);
+const PERIOD: Duration = Duration::from_mins(1);
 /// How often while it knows none.
 const RETRY: Duration = Duration::from_secs(2);
 /// The port of HTTPS, if the `Service` names none `https`.
@@ -125,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    fn service(spec: serde_json::Value) -> Service {
+    fn service(spec: &serde_json::Value) -> Service {
         serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap()
     }
 
@@ -135,11 +135,11 @@ mod tests {
             "clusterIP": "10.0.0.9", "clusterIPs": ["10.0.0.9", "fd00::9"],
             "ports": [{"name": "operations", "port": 8080}, {"name": "https", "port": 8443}],
         });
-        let (ips, port) = addresses_of(&service(spec)).unwrap();
+        let (ips, port) = addresses_of(&service(&spec)).unwrap();
         assert_eq!(ips, ["10.0.0.9".parse::<IpAddr>().unwrap(), "fd00::9".parse().unwrap()]);
         assert_eq!(port, 8443);
         assert_eq!(
-            addresses_of(&service(json!({"clusterIP": "None", "clusterIPs": ["None"]}))),
+            addresses_of(&service(&json!({"clusterIP": "None", "clusterIPs": ["None"]}))),
             None
         );
     }

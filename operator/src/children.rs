@@ -77,18 +77,18 @@ where
 {
     let one = |(place, api): (String, kube::Api<K>)| {
         let events = watch.clone().events(api, metrics.clone());
-        follow(events, into.source(&place), pruned).boxed()
+        follow(events, into.source(&place), |object| Some(pruned(object))).boxed()
     };
     scope.apis::<K>(client).into_iter().map(one).collect()
 }
 
 /// Without what changes with every write.
-fn pruned<K>(mut object: K) -> Option<K>
+fn pruned<K>(mut object: K) -> K
 where
     K: Resource<Scope = NamespaceResourceScope>,
 {
     let metadata = object.meta_mut();
     metadata.managed_fields = None;
     metadata.resource_version = None;
-    Some(object)
+    object
 }

@@ -199,13 +199,12 @@ fn step(lease: Option<&Lease>, me: &str, unchanged_since: Instant, now: Instant)
 
 /// The lease, held by `me` from `now` on.
 fn taken(lease: Option<Lease>, me: &str, now: Timestamp) -> Lease {
-    let (metadata, before) = match lease {
-        Some(lease) => (lease.metadata, lease.spec.unwrap_or_default()),
-        None => {
-            let name = Some(names::LEASE.to_owned());
-            (ObjectMeta { name, ..ObjectMeta::default() }, LeaseSpec::default())
-        }
+    let new = || {
+        let name = Some(names::LEASE.to_owned());
+        Lease { metadata: ObjectMeta { name, ..ObjectMeta::default() }, spec: None }
     };
+    let Lease { metadata, spec } = lease.unwrap_or_else(new);
+    let before = spec.unwrap_or_default();
     let is_mine = before.holder_identity.as_deref() == Some(me);
     let transitions = before.lease_transitions.unwrap_or(0);
     let spec = LeaseSpec {

@@ -26,7 +26,7 @@ use crate::schedule::Again;
 
 /// How long an account keeps the right after its last pod was seen: what runs now and then
 /// should not wait for it each time.
-const ACCOUNT_STAYS: Duration = Duration::from_secs(600);
+const ACCOUNT_STAYS: Duration = Duration::from_mins(10);
 
 /// What this leader remembers of the namespaces.
 #[derive(Debug, Default)]
@@ -88,7 +88,7 @@ async fn bind(
     let accounts: BTreeSet<String> = members.map(|pod| pod.service_account.clone()).collect();
     let shown = context.children.role_bindings.get(namespace, names::AGENT_ROLE_BINDING);
     let bound = shown.as_deref().map(render::accounts_of).unwrap_or_default();
-    let (accounts, next) = context.remembered.accounts(namespace, accounts, bound);
+    let (accounts, next) = context.remembered.accounts(namespace, &accounts, bound);
     if accounts.is_empty() && shown.is_none() {
         return Ok(next);
     }
@@ -140,7 +140,7 @@ impl Remembered {
     fn accounts(
         &self,
         namespace: &str,
-        live: BTreeSet<String>,
+        live: &BTreeSet<String>,
         bound: BTreeSet<String>,
     ) -> (BTreeSet<String>, Option<Duration>) {
         let now = Instant::now();
@@ -176,11 +176,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_account_keeps_the_right_for_a_while_after_its_last_pod() {
         let remembered = Remembered::default();
-        let (all, next) = remembered.accounts("a", accounts(&["web"]), accounts(&["job"]));
+        let (all, next) = remembered.accounts("a", &accounts(&["web"]), accounts(&["job"]));
         assert_eq!(all, accounts(&["job", "web"]), "what a leader before bound stays too");
         assert_eq!(next, Some(ACCOUNT_STAYS));
         tokio::time::advance(ACCOUNT_STAYS).await;
-        let (all, next) = remembered.accounts("a", accounts(&["web"]), accounts(&["job", "web"]));
+        let (all, next) = remembered.accounts("a", &accounts(&["web"]), accounts(&["job", "web"]));
         assert_eq!((all, next), (accounts(&["web"]), None));
     }
 

@@ -68,7 +68,7 @@ enum PollError {
 pub async fn run(context: Context, authorities: Authorities, groups: Requests<Key>) {
     let mut ticks = interval(FIRST);
     let mut last_round: Option<Instant> = None;
-    let mut turn = 0;
+    let mut turns = Turns::default();
     let mut members_then = 0;
     loop {
         ticks.tick().await;
@@ -79,8 +79,7 @@ pub async fn run(context: Context, authorities: Authorities, groups: Requests<Ke
         let Some(identity) = authorities.poll_identity().filter(|_| is_due) else { continue };
         last_round = Some(Instant::now());
         members_then = started;
-        round(&context, &authorities, &identity, turn, &groups).await;
-        turn += 1;
+        round(&context, &authorities, &identity, &mut turns, &groups).await;
     }
 }
 
@@ -89,10 +88,10 @@ async fn round(
     context: &Context,
     authorities: &Authorities,
     identity: &PollIdentity,
-    turn: usize,
+    turns: &mut Turns,
     groups: &Requests<Key>,
 ) {
-    let rounds = Round::plan(context, turn);
+    let rounds = Round::plan(context, turns);
     let asked = rounds.pods.values().cloned().collect::<Vec<_>>();
     let answers: BTreeMap<String, Answer> = futures_util::stream::iter(asked)
         .map(|pod| async move {
@@ -111,6 +110,10 @@ async fn round(
     let mut uids = BTreeSet::new();
     for group in &rounds.groups {
         uids.insert(group.uid.clone());
+        if group.asked.is_empty() && !group.had_no_one {
+            // Its turn comes in a later round; until then it stands as it stood.
+            continue;
+        }
         let of_group: Vec<Answer> =
             group.asked.iter().filter_map(|uid| answers.get(uid).cloned()).collect();
         let polled =
@@ -141,13 +144,25 @@ struct GroupRound {
     id: uuid::Uuid,
     members: Vec<Arc<SeenPod>>,
     asked: BTreeSet<String>,
+    /// Whether no agent of it has started.
+    had_no_one: bool,
+}
+
+/// Whose turn it is: first the groups that were left out the last time.
+#[derive(Debug, Default)]
+struct Turns {
+    /// By the group's UID: how often it was asked.
+    times: BTreeMap<String, usize>,
 }
 
 impl Round {
-    fn plan(context: &Context, turn: usize) -> Self {
+    fn plan(context: &Context, turns: &mut Turns) -> Self {
         let mut round = Self::default();
         let mut namespaces: BTreeMap<String, Vec<Arc<SeenPod>>> = BTreeMap::new();
-        for (key, seen) in context.groups.watched().all() {
+        let mut all: Vec<_> = context.groups.watched().all().into_iter().collect();
+        turns.times.retain(|uid, _| all.iter().any(|(_, seen)| seen.uid() == uid));
+        all.sort_by_cached_key(|(_, seen)| turns.times.get(seen.uid()).copied().unwrap_or(0));
+        for (key, seen) in all {
             let Some(group) = seen.fit() else { continue };
             let Some(id) = group.effective_id() else { continue };
             let pods = namespaces
@@ -158,19 +173,20 @@ impl Round {
                 |pod: &&Arc<SeenPod>| pod.is_live() && pod.is_injected() && pod.matches(labels);
             let members: Vec<_> = pods.iter().filter(is_member).cloned().collect();
             let started: Vec<_> = members.iter().filter(|pod| pod.is_started()).cloned().collect();
-            let mut asked = BTreeSet::new();
-            for pod in sample(&started, turn) {
-                if round.pods.len() < OF_ALL || round.pods.contains_key(&pod.uid) {
-                    round.pods.insert(pod.uid.clone(), pod.clone());
-                    asked.insert(pod.uid.clone());
-                }
-            }
             let uid = seen.uid().to_owned();
-            round.groups.push(GroupRound { key, uid, id, members, asked });
+            let times = turns.times.entry(uid.clone()).or_insert(0);
+            let sample: Vec<_> = sample(&started, *times).cloned().collect();
+            let new = sample.iter().filter(|pod| !round.pods.contains_key(&pod.uid)).count();
+            let mut asked = BTreeSet::new();
+            // All of a group's sample or none: half of it would say other things each time.
+            if round.pods.len() + new <= OF_ALL {
+                *times += 1;
+                asked.extend(sample.iter().map(|pod| pod.uid.clone()));
+                round.pods.extend(sample.into_iter().map(|pod| (pod.uid.clone(), pod)));
+            }
+            let had_no_one = started.is_empty();
+            round.groups.push(GroupRound { key, uid, id, members, asked, had_no_one });
         }
-        // Beyond the bound, others are first the next time.
-        let groups = round.groups.len().max(1);
-        round.groups.rotate_left(turn % groups);
         round
     }
 }

@@ -33,7 +33,7 @@ use facts::{Facts, Publication};
 use validate::{Rejection, validate};
 
 /// How long until a group is looked at again, if nothing happens.
-const RESYNC: Duration = Duration::from_secs(300);
+const RESYNC: Duration = Duration::from_mins(5);
 /// How long, while no pod is known that a new group selects: pods that did not opt in are
 /// not watched, and have to be listed.
 const WITHOUT_PODS: Duration = Duration::from_secs(30);

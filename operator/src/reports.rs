@@ -268,8 +268,8 @@ mod tests {
     #[test]
     fn members_that_have_seen_nothing_agree() {
         let (reports, a) = (Reports::default(), pod("a"));
-        take(&reports, &[a.clone()], &[saw(&a, &[])]);
-        let view = take(&reports, &[a.clone()], &[saw(&a, &[])]);
+        take(&reports, std::slice::from_ref(&a), &[saw(&a, &[])]);
+        let view = take(&reports, std::slice::from_ref(&a), &[saw(&a, &[])]);
         assert_eq!(view.agreement, Some(Agreement::Agree));
     }
 

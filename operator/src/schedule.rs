@@ -24,7 +24,7 @@ const REQUESTS: usize = 1024;
 /// The first delay after a failure.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 /// The longest.
-const LAST_BACKOFF: Duration = Duration::from_secs(60);
+const LAST_BACKOFF: Duration = Duration::from_mins(1);
 
 /// Asks for keys to be reconciled. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -75,14 +75,14 @@ fn ready(facts: &Facts) -> Finding {
         .or_else(|| pods::failing(facts))
         .or_else(|| members::conflict(facts))
         .or_else(|| pods::starting(facts));
-    match obstacle {
-        Some(obstacle) => bad(about, obstacle),
-        None => {
+    obstacle.map_or_else(
+        || {
             let (started, of) = facts.members();
             let message = format!("{started} of {of} agents have started");
             good(about, ConditionReason::AllMembersReady, message)
-        }
-    }
+        },
+        |obstacle| bad(about, obstacle),
+    )
 }
 
 fn progressing(facts: &Facts) -> Finding {
@@ -141,7 +141,7 @@ fn converged(facts: &Facts) -> Finding {
         return unknown(about, ConditionReason::MembersStarting, "no agent was asked yet");
     };
     if view.answered == 0 {
-        return unreachable_agents(about, facts, view.asked);
+        return unreachable_agents(about, facts);
     }
     match &view.agreement {
         None => unknown(
@@ -186,11 +186,12 @@ fn certificates(facts: &Facts) -> Finding {
     }
     match facts.view.as_ref().filter(|view| view.asked > 0) {
         None => unknown(about, ConditionReason::CertificatesPending, "no agent was asked yet"),
-        Some(view) if view.answered == 0 => unreachable_agents(about, facts, view.asked),
-        Some(view) => {
-            let message = format!("{} of {} agents proved who they are", view.answered, view.asked);
-            good(about, ConditionReason::CertificatesIssued, message)
-        }
+        Some(view) if view.answered == 0 => unreachable_agents(about, facts),
+        Some(_) => good(
+            about,
+            ConditionReason::CertificatesIssued,
+            "the agents that answered proved who they are".to_owned(),
+        ),
     }
 }
 
@@ -201,7 +202,7 @@ fn storage(facts: &Facts) -> Finding {
     }
     match facts.view.as_ref().filter(|view| view.asked > 0) {
         None => unknown(about, ConditionReason::MembersStarting, "no agent was asked yet"),
-        Some(view) if view.answered == 0 => unreachable_agents(about, facts, view.asked),
+        Some(view) if view.answered == 0 => unreachable_agents(about, facts),
         Some(_) => good(
             about,
             ConditionReason::StorageWritable,
@@ -210,10 +211,10 @@ fn storage(facts: &Facts) -> Finding {
     }
 }
 
-fn unreachable_agents(about: ConditionType, facts: &Facts, asked: usize) -> Finding {
+fn unreachable_agents(about: ConditionType, facts: &Facts) -> Finding {
     let namespace = facts.namespace();
     let message = format!(
-        "none of {asked} agents answered the operator on TCP port 4438: is it allowed to reach them \
+        "no agent that was asked answered the operator on TCP port 4438: is it allowed to reach them \
          (kubectl get networkpolicies -n {namespace}), and do they have a certificate (kubectl logs \
          -n {namespace} POD -c coppice-agent)?"
     );

@@ -202,7 +202,7 @@ mod tests {
         let starting = finding(Some(false), ConditionReason::MembersStarting);
         let first = condition(starting.clone(), &[], Some(1), at(1));
         let other = finding(Some(false), ConditionReason::ImageUnavailable);
-        let second = condition(other, &[first.clone()], Some(2), at(2));
+        let second = condition(other, std::slice::from_ref(&first), Some(2), at(2));
         assert_eq!(second.last_transition_time, Time(at(1)), "it is not ready since then");
         assert_eq!(second.observed_generation, Some(2));
         let good = finding(Some(true), ConditionReason::AllMembersReady);

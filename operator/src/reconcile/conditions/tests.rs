@@ -125,203 +125,197 @@ fn all_is_well_with_a_healthy_group() {
 /// What is wrong, the condition that says so, its reason, and words of its message.
 type Case = (fn(&mut Facts), Type, Reason, &'static [&'static str]);
 
+const CASES: &[Case] = &[
+    (
+        |f| f.pods.clear(),
+        Type::Ready,
+        Reason::NoPodsMatch,
+        &["app=web", "kubectl get pods -n shop"],
+    ),
+    (
+        |f| {
+            f.pods.clear();
+            let workload = "deployment/plain".to_owned();
+            f.bystanders = vec![Bystander { name: "plain-1".into(), workload }];
+        },
+        Type::Ready,
+        Reason::NotOptedIn,
+        &["plain-1", "kubectl patch deployment/plain -n shop", "coppice.dev/inject"],
+    ),
+    (
+        |f| change_pods(f, uninject),
+        Type::Ready,
+        Reason::SidecarMissing,
+        &["web-1, web-2", "kubectl rollout restart deployment/web -n shop"],
+    ),
+    (
+        |f| uninject(Arc::make_mut(&mut f.pods[0])),
+        Type::Injected,
+        Reason::SidecarMissing,
+        &["web-1", "kubectl rollout restart deployment/web -n shop"],
+    ),
+    (
+        |f| {
+            change_pods(f, uninject);
+            change_pods(f, |pod| pod.host_network = true);
+        },
+        Type::Injected,
+        Reason::HostNetwork,
+        &["web-1", "hostNetwork", "coppice.dev/inject=false"],
+    ),
+    (
+        |f| {
+            f.pods.clear();
+            f.denials = vec![denied("exceeded quota: small")];
+        },
+        Type::Injected,
+        Reason::AdmissionRejected,
+        &["deployment/web", "exceeded quota: small", "kubectl describe replicaset/web-5d -n shop"],
+    ),
+    (
+        |f| {
+            f.pods.clear();
+            let words = "webhook denied the request: VolumeNotFound: there is no \"data\"";
+            f.denials = vec![denied(words)];
+        },
+        Type::Ready,
+        Reason::VolumeNotFound,
+        &["there is no \"data\"", "volumes", "kubectl edit deployment/web -n shop"],
+    ),
+    (
+        |f| {
+            respec(f, |g| {
+                g["spec"]["storage"] = json!({"volume": "PodVolume", "volumeName": "data"});
+            });
+            change_pods(f, uninject);
+        },
+        Type::Injected,
+        Reason::VolumeNotFound,
+        &["web-1", "\"data\"", "volumeClaimTemplates", "deployment/web"],
+    ),
+    (
+        |f| change_pods(f, |pod| waits(pod, "ImagePullBackOff", "not found")),
+        Type::Ready,
+        Reason::ImageUnavailable,
+        &["coppice-agent:1", "not found", "kubectl describe pod web-1 -n shop"],
+    ),
+    (
+        |f| waits(Arc::make_mut(&mut f.pods[1]), "CrashLoopBackOff", "back-off 10s"),
+        Type::Ready,
+        Reason::AgentFailing,
+        &["web-2", "kubectl logs web-2 -n shop -c coppice-agent"],
+    ),
+    (
+        |f| waits(Arc::make_mut(&mut f.pods[1]), "PodInitializing", ""),
+        Type::Ready,
+        Reason::MembersStarting,
+        &["1 of 2", "web-2", "kubectl get pods -n shop -l app=web"],
+    ),
+    (
+        |f| {
+            f.older = vec![read("older", |g| {
+                g["spec"]["storage"] = json!({"volume": "EphemeralClaim"});
+            })];
+        },
+        Type::Ready,
+        Reason::SelectorConflict,
+        &["older", "volume", "kubectl get replicationgroup older views -n shop"],
+    ),
+    (
+        |f| {
+            let image = |name: &str| json!({"image": name});
+            respec(f, |g| g["spec"]["agent"] = image("b"));
+            f.older = vec![read("older", |g| g["spec"]["agent"] = image("a"))];
+        },
+        Type::Ready,
+        Reason::SelectorConflict,
+        &["older", "image"],
+    ),
+    (
+        |f| respec(f, |g| g["spec"]["storage"] = json!({"size": "2Gi"})),
+        Type::Progressing,
+        Reason::RestartRequired,
+        &["web-1, web-2", "kubectl rollout restart deployment/web -n shop"],
+    ),
+    (
+        |f| respec(f, |g| g["spec"]["storage"] = json!({"volume": "EphemeralClaim"})),
+        Type::Progressing,
+        Reason::RestartRequired,
+        &["web-1"],
+    ),
+    (
+        |f| {
+            let pods = BTreeSet::from(["web-1".to_owned()]);
+            view(f).refused = BTreeMap::from([(Uuid::from_u128(7), pods)]);
+        },
+        Type::Ready,
+        Reason::OrphanedData,
+        &["web-1", "spec.id: 00000000-0000-0000-0000-000000000007"],
+    ),
+    (
+        |f| f.rejection = Some(Rejection::Malformed("missing field `crdt`".into())),
+        Type::Ready,
+        Reason::InvalidSpec,
+        &["missing field", "spec", "kubectl edit replicationgroup views -n shop"],
+    ),
+    (
+        |f| f.rejection = Some(Rejection::Invalid(vec!["spec.a: b".into(), "spec.c: d".into()])),
+        Type::Ready,
+        Reason::InvalidSpec,
+        &["spec.a: b; spec.c: d"],
+    ),
+    (
+        |f| f.rejection = Some(Rejection::NameTaken("nobody's".into())),
+        Type::Ready,
+        Reason::NameTaken,
+        &["kubectl delete service coppice-g-views -n shop"],
+    ),
+    (
+        |f| f.rejection = Some(Rejection::Refused("services is forbidden".into())),
+        Type::Progressing,
+        Reason::ApiRefused,
+        &["services is forbidden", "kubectl describe clusterrole"],
+    ),
+    (
+        |f| f.rejection = Some(Rejection::Paused),
+        Type::Progressing,
+        Reason::Paused,
+        &["kubectl patch replicationgroup views -n shop", "\"paused\":false"],
+    ),
+    (
+        |f| f.publication = Publication::NameTaken,
+        Type::Progressing,
+        Reason::NameTaken,
+        &["kubectl delete configmap coppice-groups -n shop"],
+    ),
+    (
+        |f| {
+            view(f).failing = BTreeMap::from([("web-1".into(), "read-only file system".into())]);
+        },
+        Type::StorageHealthy,
+        Reason::StorageFailed,
+        &["web-1", "read-only file system", "kubectl logs web-1 -n shop"],
+    ),
+    (
+        |f| view(f).full = BTreeSet::from(["web-1".into()]),
+        Type::StorageHealthy,
+        Reason::VolumeFull,
+        &["web-1", "507", "kubectl rollout restart"],
+    ),
+    (
+        |f| {
+            view(f).agreement = Some(Agreement::Behind(["web-2".to_owned()].into()));
+            view(f).alone = BTreeSet::from(["web-2".into()]);
+        },
+        Type::Converged,
+        Reason::PeersUnreachable,
+        &["web-2", "4438", "kubectl get networkpolicies -n shop"],
+    ),
+];
+
 #[test]
 fn each_mistake_is_told_with_its_mend() {
-    let cases: &[Case] = &[
-        (
-            |f| f.pods.clear(),
-            Type::Ready,
-            Reason::NoPodsMatch,
-            &["app=web", "kubectl get pods -n shop"],
-        ),
-        (
-            |f| {
-                f.pods.clear();
-                let workload = "deployment/plain".to_owned();
-                f.bystanders = vec![Bystander { name: "plain-1".into(), workload }];
-            },
-            Type::Ready,
-            Reason::NotOptedIn,
-            &["plain-1", "kubectl patch deployment/plain -n shop", "coppice.dev/inject"],
-        ),
-        (
-            |f| change_pods(f, uninject),
-            Type::Ready,
-            Reason::SidecarMissing,
-            &["web-1, web-2", "kubectl rollout restart deployment/web -n shop"],
-        ),
-        (
-            |f| uninject(Arc::make_mut(&mut f.pods[0])),
-            Type::Injected,
-            Reason::SidecarMissing,
-            &["web-1", "kubectl rollout restart deployment/web -n shop"],
-        ),
-        (
-            |f| {
-                change_pods(f, uninject);
-                change_pods(f, |pod| pod.host_network = true);
-            },
-            Type::Injected,
-            Reason::HostNetwork,
-            &["web-1", "hostNetwork", "coppice.dev/inject=false"],
-        ),
-        (
-            |f| {
-                f.pods.clear();
-                f.denials = vec![denied("exceeded quota: small")];
-            },
-            Type::Injected,
-            Reason::AdmissionRejected,
-            &[
-                "deployment/web",
-                "exceeded quota: small",
-                "kubectl describe replicaset/web-5d -n shop",
-            ],
-        ),
-        (
-            |f| {
-                f.pods.clear();
-                let words = "webhook denied the request: VolumeNotFound: there is no \"data\"";
-                f.denials = vec![denied(words)];
-            },
-            Type::Ready,
-            Reason::VolumeNotFound,
-            &["there is no \"data\"", "volumes", "kubectl edit deployment/web -n shop"],
-        ),
-        (
-            |f| {
-                respec(f, |g| {
-                    g["spec"]["storage"] = json!({"volume": "PodVolume", "volumeName": "data"});
-                });
-                change_pods(f, uninject);
-            },
-            Type::Injected,
-            Reason::VolumeNotFound,
-            &["web-1", "\"data\"", "volumeClaimTemplates", "deployment/web"],
-        ),
-        (
-            |f| change_pods(f, |pod| waits(pod, "ImagePullBackOff", "not found")),
-            Type::Ready,
-            Reason::ImageUnavailable,
-            &["coppice-agent:1", "not found", "kubectl describe pod web-1 -n shop"],
-        ),
-        (
-            |f| waits(Arc::make_mut(&mut f.pods[1]), "CrashLoopBackOff", "back-off 10s"),
-            Type::Ready,
-            Reason::AgentFailing,
-            &["web-2", "kubectl logs web-2 -n shop -c coppice-agent"],
-        ),
-        (
-            |f| waits(Arc::make_mut(&mut f.pods[1]), "PodInitializing", ""),
-            Type::Ready,
-            Reason::MembersStarting,
-            &["1 of 2", "web-2", "kubectl get pods -n shop -l app=web"],
-        ),
-        (
-            |f| {
-                f.older = vec![read("older", |g| {
-                    g["spec"]["storage"] = json!({"volume": "EphemeralClaim"});
-                })];
-            },
-            Type::Ready,
-            Reason::SelectorConflict,
-            &["older", "volume", "kubectl get replicationgroup older views -n shop"],
-        ),
-        (
-            |f| {
-                let image = |name: &str| json!({"image": name});
-                respec(f, |g| g["spec"]["agent"] = image("b"));
-                f.older = vec![read("older", |g| g["spec"]["agent"] = image("a"))];
-            },
-            Type::Ready,
-            Reason::SelectorConflict,
-            &["older", "image"],
-        ),
-        (
-            |f| respec(f, |g| g["spec"]["storage"] = json!({"size": "2Gi"})),
-            Type::Progressing,
-            Reason::RestartRequired,
-            &["web-1, web-2", "kubectl rollout restart deployment/web -n shop"],
-        ),
-        (
-            |f| respec(f, |g| g["spec"]["storage"] = json!({"volume": "EphemeralClaim"})),
-            Type::Progressing,
-            Reason::RestartRequired,
-            &["web-1"],
-        ),
-        (
-            |f| {
-                let pods = BTreeSet::from(["web-1".to_owned()]);
-                view(f).refused = BTreeMap::from([(Uuid::from_u128(7), pods)]);
-            },
-            Type::Ready,
-            Reason::OrphanedData,
-            &["web-1", "spec.id: 00000000-0000-0000-0000-000000000007"],
-        ),
-        (
-            |f| f.rejection = Some(Rejection::Malformed("missing field `crdt`".into())),
-            Type::Ready,
-            Reason::InvalidSpec,
-            &["missing field", "spec", "kubectl edit replicationgroup views -n shop"],
-        ),
-        (
-            |f| {
-                f.rejection = Some(Rejection::Invalid(vec!["spec.a: b".into(), "spec.c: d".into()]))
-            },
-            Type::Ready,
-            Reason::InvalidSpec,
-            &["spec.a: b; spec.c: d"],
-        ),
-        (
-            |f| f.rejection = Some(Rejection::NameTaken("nobody's".into())),
-            Type::Ready,
-            Reason::NameTaken,
-            &["kubectl delete service coppice-g-views -n shop"],
-        ),
-        (
-            |f| f.rejection = Some(Rejection::Refused("services is forbidden".into())),
-            Type::Progressing,
-            Reason::ApiRefused,
-            &["services is forbidden", "kubectl describe clusterrole"],
-        ),
-        (
-            |f| f.rejection = Some(Rejection::Paused),
-            Type::Progressing,
-            Reason::Paused,
-            &["kubectl patch replicationgroup views -n shop", "\"paused\":false"],
-        ),
-        (
-            |f| f.publication = Publication::NameTaken,
-            Type::Progressing,
-            Reason::NameTaken,
-            &["kubectl delete configmap coppice-groups -n shop"],
-        ),
-        (
-            |f| {
-                view(f).failing =
-                    BTreeMap::from([("web-1".into(), "read-only file system".into())]);
-            },
-            Type::StorageHealthy,
-            Reason::StorageFailed,
-            &["web-1", "read-only file system", "kubectl logs web-1 -n shop"],
-        ),
-        (
-            |f| view(f).full = BTreeSet::from(["web-1".into()]),
-            Type::StorageHealthy,
-            Reason::VolumeFull,
-            &["web-1", "507", "kubectl rollout restart"],
-        ),
-        (
-            |f| {
-                view(f).agreement = Some(Agreement::Behind(["web-2".to_owned()].into()));
-                view(f).alone = BTreeSet::from(["web-2".into()]);
-            },
-            Type::Converged,
-            Reason::PeersUnreachable,
-            &["web-2", "4438", "kubectl get networkpolicies -n shop"],
-        ),
-    ];
-    for (change, about, reason, words) in cases {
+    for (change, about, reason, words) in CASES {
         let mut facts = healthy();
         change(&mut facts);
         let finding = of(&facts, *about);
