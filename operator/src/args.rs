@@ -14,6 +14,8 @@ use coppice_api::{LogFormat, LogLevel};
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use crate::certificates::RotationArgs;
+
 /// The exit code of a wrong command line.
 pub const EX_USAGE: u8 = 64;
 
@@ -33,6 +35,9 @@ pub struct Args {
     /// What it logs.
     #[command(flatten)]
     pub log: Log,
+    /// How quickly authorities are replaced.
+    #[command(flatten)]
+    pub rotation: RotationArgs,
     /// Ask workloads whose pods the policy denied to try again at once.
     #[arg(long, env = "COPPICE_RETRY_DENIED", default_value_t = true,
           action = clap::ArgAction::Set, value_name = "BOOL")]

@@ -22,9 +22,7 @@ use crate::admission::{
 };
 use crate::api_client::{self, ConnectError, call};
 use crate::args::Args;
-use crate::certificates::{
-    Authorities, AuthorityName, CertificateSettings, Timings, WallClock, signing,
-};
+use crate::certificates::{Authorities, AuthorityName, CertificateSettings, WallClock, signing};
 use crate::children::Children;
 use crate::context::{Announced, Context};
 use crate::controller::{self, Leading};
@@ -155,8 +153,8 @@ impl Base {
             service_addresses: addresses,
             webhook_configuration: place.webhook_configuration.clone(),
             cluster: self.cluster.clone(),
-            serving_timings: Timings::of(AuthorityName::Serving),
-            peers_timings: Timings::of(AuthorityName::Peers),
+            serving_timings: self.args.rotation.timings(AuthorityName::Serving),
+            peers_timings: self.args.rotation.timings(AuthorityName::Peers),
         };
         let client = self.client.clone();
         let authorities = Authorities::new(client, settings, WallClock::system(), &self.registry)?;

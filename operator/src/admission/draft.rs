@@ -31,11 +31,6 @@ impl Draft {
         Self { pod, operations: Vec::new() }
     }
 
-    /// The pod as it is now.
-    pub(super) const fn pod(&self) -> &Value {
-        &self.pod
-    }
-
     /// What is at `path`; none for `null` too, which the API server takes for absent.
     pub(super) fn get(&self, path: &[&str]) -> Option<&Value> {
         let found = path.iter().try_fold(&self.pod, |value, token| match value {

@@ -18,6 +18,7 @@ use coppice_api::cluster::AGENT_CONTAINER;
 use coppice_api::v1alpha1::ReplicationGroup;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -32,6 +33,9 @@ pub const INJECT_PATH: &str = "/inject";
 
 /// The API server stores no pod above 1.5 MiB, and sends what it may send twice.
 const BODY_BYTES: usize = 8 << 20;
+/// Pods at a time for which the API server is asked for the newest groups; more do with
+/// those that the watch shows.
+const NEWEST_AT_A_TIME: usize = 8;
 /// Longer warnings may be cut by the API server.
 const WARNING_CHARACTERS: usize = 256;
 
@@ -63,6 +67,12 @@ pub struct Injector<S> {
     pub events: OwnerEvents,
     /// What is measured.
     pub metrics: AdmissionMetrics,
+}
+
+/// An injector, and how much it may ask.
+struct Webhook<S> {
+    injector: Injector<S>,
+    newest: Semaphore,
 }
 
 /// Why there is no answer. The API server goes on without.
@@ -99,15 +109,17 @@ struct Kind {
 
 /// The route that injects.
 pub fn router<S: GroupSource>(injector: Injector<S>) -> Router {
-    Router::new().route(INJECT_PATH, post(answer::<S>)).with_state(Arc::new(injector))
+    let webhook = Webhook { injector, newest: Semaphore::new(NEWEST_AT_A_TIME) };
+    Router::new().route(INJECT_PATH, post(answer::<S>)).with_state(Arc::new(webhook))
 }
 
 async fn answer<S: GroupSource>(
-    State(injector): State<Arc<Injector<S>>>,
+    State(webhook): State<Arc<Webhook<S>>>,
     request: Request<Body>,
 ) -> Response {
     let began = Instant::now();
-    let (result, reason, response) = match injector.review(request).await {
+    let injector = &webhook.injector;
+    let (result, reason, response) = match webhook.review(request).await {
         Ok((question, outcome)) => {
             let (result, reason) = labels(&outcome);
             injector.tell(&question, &outcome);
@@ -123,9 +135,9 @@ async fn answer<S: GroupSource>(
     response
 }
 
-// === impl Injector ===
+// === impl Webhook ===
 
-impl<S: GroupSource> Injector<S> {
+impl<S: GroupSource> Webhook<S> {
     async fn review(&self, request: Request<Body>) -> Result<(Question, Outcome), NoAnswer> {
         let body = to_bytes(request.into_body(), BODY_BYTES).await;
         let body = body.map_err(|_| NoAnswer::TooLarge)?;
@@ -139,18 +151,24 @@ impl<S: GroupSource> Injector<S> {
             return Ok((question, Outcome::Untouched(Untouched::OptedOut)));
         }
         let namespace = question.namespace.as_str();
-        let known = self.source.groups(namespace).await.ok_or(NoAnswer::NotReady)?;
-        let mut outcome = self.decide(&question.object, &known)?;
+        let injector = &self.injector;
+        let known = injector.source.groups(namespace).await.ok_or(NoAnswer::NotReady)?;
+        let mut outcome = injector.decide(&question.object, &known)?;
         if is_without_group(&outcome)
-            && let Some(newest) = self.source.newest(namespace).await
+            && let Ok(_place) = self.newest.try_acquire()
+            && let Some(newest) = injector.source.newest(namespace).await
         {
-            outcome = self.decide(&question.object, &newest)?;
+            outcome = injector.decide(&question.object, &newest)?;
         }
         // The rest of the pod is not needed any more.
         question.object = question.object["metadata"].take();
         Ok((question, outcome))
     }
+}
 
+// === impl Injector ===
+
+impl<S: GroupSource> Injector<S> {
     fn decide(&self, pod: &Value, groups: &[Arc<ReplicationGroup>]) -> Result<Outcome, NoAnswer> {
         let groups: Vec<&ReplicationGroup> = groups.iter().map(AsRef::as_ref).collect();
         inject(pod.clone(), &groups, &self.settings).map_err(|error| {

@@ -68,12 +68,13 @@ impl Authorities {
             serving_pem: loaded.serving.bundle.clone(),
             peers_pem: loaded.peers.bundle.clone(),
         });
-        shared.state.send_replace(state);
         shared.published.send_if_modified(|told| {
             let differs = *told != published;
             *told = published;
             differs
         });
+        // Last: whoever waits for this finds the rest done.
+        shared.state.send_replace(state);
     }
 }
 
