@@ -14,6 +14,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
 
 /// Buckets of request durations, in seconds: a write that waits for no disk
 /// takes some 100 µs, one that waits for a slow disk 100 ms.
@@ -32,7 +33,7 @@ pub struct LogsAlreadySetUp(#[source] Box<dyn std::error::Error + Send + Sync>);
 /// [`LogsAlreadySetUp`] on a second call; the first one stays in force.
 pub fn init_logs(level: LogLevel, format: LogFormat) -> Result<(), LogsAlreadySetUp> {
     let builder = tracing_subscriber::fmt()
-        .with_max_level(filter(level))
+        .with_env_filter(filter(level))
         .with_ansi(shows_colours(io::stderr().is_terminal(), std::env::var_os("NO_COLOR")))
         .with_writer(io::stderr)
         // What cannot be logged is lost: the log may be on the volume that is full. To
@@ -50,7 +51,18 @@ fn shows_colours(is_terminal: bool, no_color: Option<OsString>) -> bool {
     is_terminal && no_color.is_none_or(|set| set.is_empty())
 }
 
-const fn filter(level: LogLevel) -> LevelFilter {
+/// What is logged. The library that watches Kubernetes says each failure each time,
+/// which is for those who look for details: ours say it once.
+fn filter(level: LogLevel) -> EnvFilter {
+    let filter = EnvFilter::default().add_directive(level_filter(level).into());
+    let is_detailed = matches!(level, LogLevel::Debug | LogLevel::Trace);
+    match "kube_runtime=off".parse() {
+        Ok(quiet) if !is_detailed => filter.add_directive(quiet),
+        _ => filter,
+    }
+}
+
+const fn level_filter(level: LogLevel) -> LevelFilter {
     match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,

@@ -218,7 +218,6 @@ impl Watching {
                     list_until = list_until.map(|_| ask_from + LIST_DEADLINE);
                     // A watch that goes on says nothing until something changes.
                     works_at = list_until.is_none().then_some(ask_from + QUIET_WORKS);
-                    continue;
                 }
                 Some(Ok(Event::Init)) => {
                     listing = Some(BTreeMap::new());
@@ -321,7 +320,9 @@ fn pruned(slice: &EndpointSlice) -> Option<Slice> {
 fn watch_slices(api: Api<EndpointSlice>, served: &BTreeSet<GroupName>) -> Events {
     let seconds = rand::rng().random_range(240..=290);
     let config = watcher::Config::default().labels(&selector(served)).any_semantic();
-    watcher::watcher(api, config.timeout(seconds)).boxed()
+    // A list in pages is read from etcd, and not from the API server's cache.
+    let config = watcher::Config { page_size: None, ..config.timeout(seconds) };
+    watcher::watcher(api, config).boxed()
 }
 
 fn selector(served: &BTreeSet<GroupName>) -> String {

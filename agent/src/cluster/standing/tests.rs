@@ -6,6 +6,9 @@ use coppice_crdt::CrdtType;
 
 use super::*;
 
+/// What is published, and the pod's labels.
+type Step = (Option<Published>, Option<Labels>);
+
 /// A group that selects `app=web`; the same number gives the same id.
 fn group(name: &str, id: u128) -> PublishedGroup {
     PublishedGroup {
@@ -43,8 +46,8 @@ fn shown(standing: &Standing) -> String {
     standing.kept.iter().map(line).collect::<Vec<_>>().join(" ")
 }
 
-fn after(steps: &[(Option<Published>, Option<Labels>)]) -> Standing {
-    let next = |standing: Standing, (published, labels): &(Option<Published>, Option<Labels>)| {
+fn after(steps: &[Step]) -> Standing {
+    let next = |standing: Standing, (published, labels): &Step| {
         standing.next(published.as_ref(), labels.as_ref())
     };
     steps.iter().fold(Standing::default(), next)
@@ -56,7 +59,6 @@ fn what_is_served_follows_from_what_is_published_labelled_and_remembered() {
     let other = || Some(labels("api"));
     let a1 = || Some(published(vec![group("a", 1)]));
     let none = || Some(published(vec![]));
-    type Step = (Option<Published>, Option<Labels>);
     let cases: Vec<(&str, Vec<Step>, &str)> = vec![
         ("nothing is there", vec![(None, None)], ""),
         ("labels are not known yet", vec![(a1(), None)], ""),
