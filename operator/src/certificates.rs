@@ -209,7 +209,7 @@ impl Changes {
     /// Resolves at the next change; never, once the authorities are gone.
     pub async fn next(&mut self) {
         if self.0.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the owner of a pod is told: a ReplicaSet, a Job, whatever made it.
+//! What the owner of a pod is told: a `ReplicaSet`, a `Job`, whatever made it.
 //!
 //! A pod that is being made has no UID yet, and one that is denied never gets one, so
 //! events are about its owner. They are worth having and nothing more: the webhook

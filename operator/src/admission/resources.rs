@@ -19,8 +19,10 @@ pub(super) fn largest(
     groups: &[&ResourceRequirements],
     default: &ResourceRequirements,
 ) -> ResourceRequirements {
-    let requests = merged(groups.iter().map(|group| group.requests.as_ref()), &default.requests);
-    let mut limits = merged(groups.iter().map(|group| group.limits.as_ref()), &default.limits);
+    let requests =
+        merged(groups.iter().map(|group| group.requests.as_ref()), default.requests.as_ref());
+    let mut limits =
+        merged(groups.iter().map(|group| group.limits.as_ref()), default.limits.as_ref());
     for (name, limit) in &mut limits {
         if let Some(request) = requests.get(name) {
             *limit = larger(limit.clone(), request.clone());
@@ -31,10 +33,10 @@ pub(super) fn largest(
 
 fn merged<'a>(
     groups: impl Iterator<Item = Option<&'a Amounts>>,
-    default: &Option<Amounts>,
+    default: Option<&Amounts>,
 ) -> Amounts {
     let empty = Amounts::new();
-    let default = default.as_ref().unwrap_or(&empty);
+    let default = default.unwrap_or(&empty);
     let groups: Vec<&Amounts> = groups.map(|group| group.unwrap_or(&empty)).collect();
     if groups.is_empty() {
         return default.clone();

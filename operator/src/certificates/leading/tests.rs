@@ -14,6 +14,7 @@ use time::Duration as Span;
 use super::*;
 use crate::certificates::NotReady;
 use crate::certificates::WallClock;
+use crate::certificates::authority::Ca;
 use crate::certificates::bundle::ObservedBundles;
 use crate::certificates::testing::{NOW, authorities_of};
 
@@ -219,7 +220,7 @@ async fn the_peers_authority_goes_on_as_soon_as_all_agents_report_it() {
     let known = {
         let state = leader.authorities.shared.state.borrow();
         let loaded = state.loaded.as_ref().unwrap();
-        loaded.set.peers.certificates.iter().filter_map(|ca| ca.fingerprint()).collect()
+        loaded.set.peers.certificates.iter().filter_map(Ca::fingerprint).collect()
     };
     leader.authorities.agents_hold(known);
     leader.settles().await;
