@@ -125,6 +125,16 @@ fn a_huge_integer_keeps_its_sign() {
 }
 
 #[test]
+fn of_several_numbers_the_huge_ones_are_told_apart() {
+    let huge = Json::HugeInteger { is_negative: false };
+    let (one, two) = (Json::Number(1.0), Json::Number(2.0));
+    assert_eq!(
+        Json::parse(b"[1,9007199254740993,2,9007199254740995]"),
+        Ok(Json::Array(vec![one, huge.clone(), two, huge]))
+    );
+}
+
+#[test]
 fn what_has_no_unambiguous_form_is_refused() {
     assert_eq!(canonical("1e309"), Err(JsonError::NumberOutOfRange));
     assert_eq!(canonical("[-1e999]"), Err(JsonError::NumberOutOfRange));

@@ -163,8 +163,7 @@ impl Value<'_> {
         if self.numbers.next_is_huge() {
             return Json::HugeInteger { is_negative: value.is_sign_negative() };
         }
-        // -0 is 0.
-        Json::Number(value + 0.0)
+        Json::Number(value)
     }
 
     /// For the values inside this one.
