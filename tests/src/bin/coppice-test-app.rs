@@ -87,8 +87,8 @@ fn elements(group: &str, key: &str) -> Result<bool, String> {
         if !answer.is_success() {
             return Err(format!("{} {}", answer.status, answer.text()));
         }
-        let page = answer.json()["value"].clone();
-        for element in page["items"].as_array().into_iter().flatten() {
+        let page = answer.json();
+        for element in page["value"].as_array().into_iter().flatten() {
             say(element.as_str().ok_or("an element that is no string")?);
         }
         match page["next"].as_str() {

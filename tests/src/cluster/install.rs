@@ -62,6 +62,9 @@ pub(super) fn install(kubectl: &Kubectl) -> Result<Images, Failure> {
         kubectl.apply_text(&fs::read_to_string(&manifests)?)?;
     }
     let operator = Kubectl::within(OPERATOR_NAMESPACE);
+    // Rotations that end while a test waits.
+    let short = ["COPPICE_ROTATION_WAIT=10s", "COPPICE_ROTATION_KEEP=20s"];
+    operator.run(&["set", "env", "deployment/coppice-operator", short[0], short[1]])?;
     let rollout = ["rollout", "status", "deployment/coppice-operator", "--timeout=120s"];
     operator.run(&rollout).map_err(|error| {
         let shown = operator.run(&["get", "pods", "--output", "wide"]).unwrap_or_default();

@@ -90,7 +90,7 @@ fn an_applied_group_replicates_between_the_pods_of_a_deployment() -> Result<(), 
         operate(kubectl, &pods[0], path, &json!({"op": "increment", "by": 5}))?;
         for pod in &pods {
             let read = || value_at(kubectl, pod, path).and_then(|value| is(&value, &json!(5)));
-            let (_, elapsed) = until(&format!("{pod} has the write"), limit, read)?;
+            let ((), elapsed) = until(&format!("{pod} has the write"), limit, read)?;
             say(&format!("    {pod} has it after {elapsed:.1?}"));
         }
         Ok(())

@@ -131,7 +131,7 @@ fn pods_run_on_and_recover_alone_behind_a_wrong_ca_bundle() -> Result<(), Failur
         })?;
         // And with the operator there, it is mended at once.
         break_ca_bundles(&cluster.kubectl, &wrong)?;
-        let (_, elapsed) = until("the caBundle is mended", RECOVERY, || {
+        let ((), elapsed) = until("the caBundle is mended", RECOVERY, || {
             let bundles = ca_bundles(&cluster.kubectl)?;
             if bundles.contains(&wrong) { Err(Failure("still wrong".to_owned())) } else { Ok(()) }
         })?;

@@ -142,7 +142,7 @@ fn a_job_completes_with_its_sidecar() -> Result<(), Failure> {
         job.apply(cluster, space)?;
         kubectl.run(&["wait", "--for", "condition=Complete", "job/batch", "--timeout=60s"])?;
         let pods = reader.running(kubectl, 1)?;
-        let (_, elapsed) = until("all that the job wrote is at the reader", SOON, || {
+        let ((), elapsed) = until("all that the job wrote is at the reader", SOON, || {
             let path = "/v1/groups/ledger/objects/all?size=true";
             let (_, body) =
                 coppice_tests::cluster::request(kubectl, &pods[0], ("GET", path), None)?;
