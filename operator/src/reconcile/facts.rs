@@ -31,7 +31,7 @@ pub struct Facts {
     pub denials: Vec<Denial>,
     /// What its agents said.
     pub view: Option<GroupView>,
-    /// The older groups that select one of its pods.
+    /// The older groups that select one of its pods, the oldest first.
     pub older: Vec<Arc<ReplicationGroup>>,
 }
 

@@ -71,7 +71,9 @@ pub(super) async fn facts(
         facts.denials = context.denials.matching(&namespace, labels);
         facts.older = context.groups.fit_in_namespace(&namespace);
         let age = seen.seniority();
-        facts.older.retain(|other| SeenGroup::Read(other.clone()).seniority() < age);
+        let of = |other: &Arc<_>| SeenGroup::Read(Arc::clone(other)).seniority();
+        facts.older.retain(|other| of(other) < age);
+        facts.older.sort_by_cached_key(of);
         if facts.pods.is_empty() && !labels.is_empty() {
             facts.bystanders = bystanders(context, &namespace, group).await?;
         }

@@ -34,7 +34,7 @@ impl OperatorAway {
     pub fn down() -> Result<Self, Failure> {
         let away = Self::remembered()?;
         away.operator.run(&["scale", "deployment", DEPLOYMENT, "--replicas=0"])?;
-        until("the operator is down", Duration::from_mins(1), || {
+        until("the operator is down", Duration::from_mins(2), || {
             let pods = away.operator.list("pods", "app.kubernetes.io/name=coppice")?;
             if pods.is_empty() { Ok(()) } else { Err(Failure(format!("{} pods", pods.len()))) }
         })?;
@@ -69,6 +69,12 @@ impl OperatorAway {
             "--timeout=60s",
         ])?;
         away.select(&labels)?;
+        // The API server keeps connections to a webhook: those to the pods before have
+        // to end. Their successors run, and nobody is led to them.
+        let delete = ["delete", "pod", "--selector", "app.kubernetes.io/name=coppice"];
+        away.operator.run(&delete)?;
+        let rollout = ["rollout", "status", "deployment", DEPLOYMENT, "--timeout=120s"];
+        away.operator.run(&rollout)?;
         until("the service leads nowhere", Duration::from_secs(30), || {
             let slices = away
                 .operator

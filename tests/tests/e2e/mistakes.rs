@@ -150,17 +150,29 @@ fn a_malformed_resource_in_the_store_is_told_and_stops_no_other() -> Result<(), 
         let kubectl = &space.kubectl;
         let permissive = PermissiveDefinition::new(&cluster.kubectl)?;
         let mut broken = group("broken", "PNCounter", "web");
-        broken["spec"]["crdt"] = json!({"type": 42});
         broken["spec"]["sync"] = json!("often");
         until("it is stored", SOON, || kubectl.apply(&broken))?;
+        // Of this one not even the status can be written: the definition's rule that a
+        // type never changes cannot be computed, so the API server refuses any write.
+        let mut typeless = group("typeless", "PNCounter", "web");
+        typeless["spec"]["crdt"] = json!({"type": 42});
+        kubectl.apply(&typeless)?;
         drop(permissive);
 
         told(kubectl, "broken", ("Ready", "InvalidSpec"), &["spec"])?;
+        until("an event about the other", SOON, || {
+            let events = kubectl.json(&["get", "events.events.k8s.io"])?;
+            let mut all = events["items"].as_array().into_iter().flatten();
+            let told = all.any(|event| {
+                event["reason"] == "InvalidSpec" && event["regarding"]["name"] == "typeless"
+            });
+            if told { Ok(()) } else { Err(Failure(format!("{} events", events["items"]))) }
+        })?;
         let app = Workload::deployment("web", 2);
         app.apply(cluster, space)?;
         until("two pods", SOON, || app.running(kubectl, 2))?;
         others_go_on(kubectl, &app)?;
-        kubectl.run(&["delete", "replicationgroup", "broken"])?;
+        kubectl.run(&["delete", "replicationgroup", "broken", "typeless"])?;
         Ok(())
     })
 }

@@ -28,38 +28,41 @@ pub(super) fn orphaned_data(facts: &Facts) -> Option<Obstacle> {
 }
 
 /// An older group has its way about what a pod has one of.
+///
+/// Of each pod it is the oldest of its groups that decides: one in between that did not
+/// get its way is no rival.
 pub(super) fn conflict(facts: &Facts) -> Option<Obstacle> {
     let group = facts.group()?;
     let (namespace, name) = (facts.namespace(), facts.seen.name());
-    for older in &facts.older {
-        let selects = |pod: &&Arc<SeenPod>| pod.matches(&older.spec.selector.match_labels);
-        let common: Vec<_> = facts.pods.iter().filter(selects).collect();
-        let what = if common.is_empty() {
-            continue;
-        } else if differ(&older.spec.storage, &group.spec.storage) {
-            "volume (spec.storage)"
-        } else if images_differ(older, group) {
-            "image (spec.agent.image)"
-        } else {
-            continue;
-        };
-        let other = older.metadata.name.as_deref().unwrap_or_default();
-        let message = format!(
-            "{} are of the older group {other} too, which asks for another {what}: a pod has one, and \
-             the older group's is used; ask for the same, or select other pods: kubectl get \
-             replicationgroup {other} {name} -n {namespace} -o yaml",
-            some(common.iter().map(|pod| pod.name.as_str()))
-        );
-        return Some(Obstacle::new(ConditionReason::SelectorConflict, message));
-    }
-    None
+    let (rival, what) = facts.pods.iter().find_map(|pod| rival(facts, group, pod))?;
+    let other = rival.metadata.name.as_deref().unwrap_or_default();
+    let selects = |pod: &&Arc<SeenPod>| pod.matches(&rival.spec.selector.match_labels);
+    let common = facts.pods.iter().filter(selects);
+    let message = format!(
+        "{} are of the older group {other} too, which asks for another {what}: a pod has one, and \
+         the older group's is used; ask for the same, or select other pods: kubectl get \
+         replicationgroup {other} {name} -n {namespace} -o yaml",
+        some(common.map(|pod| pod.name.as_str()))
+    );
+    Some(Obstacle::new(ConditionReason::SelectorConflict, message))
 }
 
-fn images_differ(one: &ReplicationGroup, other: &ReplicationGroup) -> bool {
-    match (&one.spec.agent.image, &other.spec.agent.image) {
-        (Some(one), Some(other)) => one != other,
-        _ => false,
+/// The group that decides of a pod in place of this one, and what they disagree about.
+fn rival<'a>(
+    facts: &'a Facts,
+    group: &ReplicationGroup,
+    pod: &SeenPod,
+) -> Option<(&'a ReplicationGroup, &'static str)> {
+    let mut elders =
+        facts.older.iter().filter(|older| pod.matches(&older.spec.selector.match_labels));
+    let eldest = elders.clone().next()?;
+    if differ(&eldest.spec.storage, &group.spec.storage) {
+        return Some((eldest, "volume (spec.storage)"));
     }
+    let image = group.spec.agent.image.as_ref()?;
+    let chooser = elders.find(|elder| elder.spec.agent.image.is_some())?;
+    let is_other = chooser.spec.agent.image.as_ref() != Some(image);
+    is_other.then_some((chooser, "image (spec.agent.image)"))
 }
 
 /// Members were made when less, or something else, was asked for.
