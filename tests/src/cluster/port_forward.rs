@@ -1,8 +1,9 @@
 //! A port of a pod, on this machine's loopback.
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
+use std::thread;
 
 use super::{Failure, Kubectl};
 
@@ -25,7 +26,10 @@ impl PortForward {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let mut line = String::new();
         if let Some(said) = child.stdout.take() {
-            BufReader::new(said).read_line(&mut line)?;
+            let mut said = BufReader::new(said);
+            said.read_line(&mut line)?;
+            // It tells of each connection, and ends if nobody listens to that.
+            thread::spawn(move || io::copy(&mut said, &mut io::sink()));
         }
         let mut words = line.split_whitespace();
         let address = words.find_map(|word| word.parse::<SocketAddr>().ok());
