@@ -1,6 +1,6 @@
 //! The webhook: a pod that opted in gets its agent as it is created.
 //!
-//! What is done to a pod is decided in [`inject`], a pure function of the pod, the
+//! What is done to a pod is decided in `inject`, a pure function of the pod, the
 //! groups of its namespace and the operator's settings. Around it: the review that the
 //! API server sends, what the pod's owner is told, and the HTTPS port.
 //!

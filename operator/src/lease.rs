@@ -1,8 +1,8 @@
 //! Which replica leads: one writes, all serve.
 //!
-//! The leader renews a `Lease` every [`PERIOD`]. Another takes it over once it has seen
-//! no renewal for [`DURATION`] by its own clock, so clocks need not agree. The leader
-//! stops itself [`DEADLINE`] after the start of its last renewal that worked, which is
+//! The leader renews a `Lease` every `PERIOD`. Another takes it over once it has seen
+//! no renewal for `DURATION` by its own clock, so clocks need not agree. The leader
+//! stops itself `DEADLINE` after the start of its last renewal that worked, which is
 //! sooner; each write names the version it replaces, so of two that take over one wins.
 //! (As in client-go's leader election; shorter, because a group should not wait half a
 //! minute for its operator.)
