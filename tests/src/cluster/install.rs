@@ -65,6 +65,8 @@ pub(super) fn install(kubectl: &Kubectl) -> Result<Images, Failure> {
     // Rotations that end while a test waits.
     let short = ["COPPICE_ROTATION_WAIT=10s", "COPPICE_ROTATION_KEEP=20s"];
     operator.run(&["set", "env", "deployment/coppice-operator", short[0], short[1]])?;
+    // An image that was loaded anew has the same name.
+    operator.run(&["rollout", "restart", "deployment/coppice-operator"])?;
     let rollout = ["rollout", "status", "deployment/coppice-operator", "--timeout=120s"];
     operator.run(&rollout).map_err(|error| {
         let shown = operator.run(&["get", "pods", "--output", "wide"]).unwrap_or_default();
