@@ -77,14 +77,14 @@ mutants: ## Mutate crates/crdt and list what no test notices (needs cargo-mutant
 
 .PHONY: chart
 chart: prerequisites-chart ## Lint and render the charts; apply them to the API server that KUBECONFIG names, as a dry run
-	$(cargo) test $(locked) --package coppice-tests --test chart -- --include-ignored
+	$(cargo) test $(locked) --workspace --test chart -- --include-ignored
 
 .PHONY: manifests
 manifests: prerequisites-chart ## Write what is made of the chart: deploy/coppice.yaml, and the values in its README
 	@mkdir -p deploy
 	scripts/manifests > deploy/coppice.yaml.new
 	mv deploy/coppice.yaml.new deploy/coppice.yaml
-	COPPICE_UPDATE=1 $(cargo) test $(locked) --package coppice-tests --test chart -- the_readme_lists_the_values
+	COPPICE_UPDATE=1 $(cargo) test $(locked) --workspace --test chart -- the_readme_lists_the_values
 
 .PHONY: images
 images: ## Build the container images (IMAGE_TAG=tag; needs docker)
@@ -92,7 +92,7 @@ images: ## Build the container images (IMAGE_TAG=tag; needs docker)
 
 .PHONY: rules
 rules: prerequisites-rules build ## Ask a real Prometheus for every figure of alerts and dashboards (of the operator: KUBECONFIG)
-	$(cargo) test $(locked) --package coppice-tests --test rules -- --include-ignored
+	$(cargo) test $(locked) --workspace --test rules -- --include-ignored
 
 .PHONY: bench-quick
 bench-quick: prerequisites-bench ## Compare with redis in one interleaved run (release profile)
