@@ -221,7 +221,9 @@ fn pure_crates_name_nothing_impure() {
 fn serde_yaml_is_named_where_it_reads_and_where_it_writes() {
     let may = ["agent/src/config/parse.rs", "crates/api/src/v1alpha1/yaml.rs"];
     let naming = rust_files_naming("serde_yaml").into_iter();
-    let offenders = naming.filter(|path| !may.contains(&path.as_str()));
+    // Tests may write their cases as users do.
+    let offenders =
+        naming.filter(|path| !may.contains(&path.as_str()) && !path.ends_with("/tests.rs"));
     report("two files know the YAML parser, so that it can be replaced", offenders);
 }
 
