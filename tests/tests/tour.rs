@@ -233,6 +233,11 @@ fn examples_are_accepted() {
     let examples = fs::read_dir(root().join("examples")).expect("there are examples");
     for example in examples {
         let path = example.expect("the folder can be read").path();
+        // What is for Kubernetes is held against its definition, in crates/api and on a cluster.
+        let is_manifest = |text: String| text.lines().any(|line| line.starts_with("apiVersion:"));
+        if path.is_dir() || fs::read_to_string(&path).is_ok_and(is_manifest) {
+            continue;
+        }
         let checked = Command::new(agent()).arg("check-config").arg(&path).output();
         let checked = checked.expect("the agent can be run");
         let said = String::from_utf8_lossy(&checked.stderr);
