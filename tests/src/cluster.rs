@@ -42,7 +42,7 @@ pub use namespace::Namespace;
 pub use operator::{OperatorAway, break_ca_bundles, ca_bundles};
 pub use port_forward::PortForward;
 pub use storage::LocalVolume;
-pub use until::{Elapsed, holds_for, until};
+pub use until::{holds_for, until};
 
 use crate::progress::say;
 

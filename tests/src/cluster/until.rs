@@ -10,10 +10,7 @@ use crate::eventually::eventually_every;
 /// Between two looks: each starts a `kubectl`.
 const PAUSE: Duration = Duration::from_millis(400);
 
-/// How long something took.
-pub type Elapsed = Duration;
-
-/// Looks until `look` finds something, at most for `limit`.
+/// Looks until `look` finds something, at most for `limit`; what, and how long that took.
 ///
 /// # Errors
 ///
@@ -22,7 +19,7 @@ pub fn until<T, E: Into<Failure>>(
     what: &str,
     limit: Duration,
     mut look: impl FnMut() -> Result<T, E>,
-) -> Result<(T, Elapsed), Failure> {
+) -> Result<(T, Duration), Failure> {
     let begun = Instant::now();
     let mut last = String::new();
     let found =

@@ -22,7 +22,7 @@ fn agent_start(kubectl: &Kubectl, pod: &str) -> Result<(Value, Value), Failure> 
 }
 
 /// A write at one pod is read at another.
-fn replicates(
+pub(crate) fn replicates(
     kubectl: &Kubectl,
     (from, to): (&str, &str),
     group: &str,
