@@ -94,7 +94,6 @@ words! {
         OrphanedData: "Running pods hold data of a deleted group of this name, and do not serve this one.",
         PeersUnreachable: "Members cannot reach each other.",
         AgentsUnreachable: "None of the agents that were asked answered the operator.",
-        CertificatesExpiring: "Certificates were not renewed in time.",
         NameTaken: "An object that the operator did not make has the name of one that it needs.",
         ApiRefused: "The API server refused what the operator writes for this group.",
     }
