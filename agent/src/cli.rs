@@ -1,13 +1,11 @@
 //! From a command line to an exit code.
 
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use coppice_api::AgentConfig;
-use tokio_util::sync::CancellationToken;
+use coppice_process::Program;
 
 use crate::args::{Args, Command, Overrides, Source};
 use crate::config::{self, ConfigSource};
@@ -16,10 +14,13 @@ use crate::run::Opened;
 use crate::snapshots::{RocksSnapshots, SnapshotSource};
 use crate::store::rocksdb::{RocksSettings, RocksStore};
 use crate::store::{Store, StoreError};
-use crate::{run, shutdown, snapshot_command, telemetry};
+use crate::{run, snapshot_command, telemetry};
 
-/// How long work on the disk may go on after the end.
-const LAST_WORK: Duration = Duration::from_secs(2);
+const PROGRAM: Program = Program {
+    name: "coppice-agent",
+    hang_up: "changes of the configuration file are followed",
+    cut_short: "without a hand-over",
+};
 
 /// Parses, runs, and says how it ended: 0 well, 1 not, 64 for a wrong command line.
 #[must_use]
@@ -40,7 +41,9 @@ pub fn main(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::CheckConfig { file }) => check_config(file, &args.overrides),
         Some(Command::Snapshot { action }) => match snapshot_command::run(action, &args) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => complain(&format!("snapshot: {}", snapshot_command::in_full(&error))),
+            Err(error) => {
+                PROGRAM.complain(format_args!("snapshot: {}", snapshot_command::in_full(&error)))
+            }
         },
     }
 }
@@ -60,31 +63,12 @@ fn serve_opened<S: Store>(
     let source = ConfigSource { source: args.source, overrides: args.overrides };
     let config = match config::load(&source) {
         Ok(config) => config,
-        Err(error) => return complain(&error.to_string()),
+        Err(error) => return PROGRAM.complain(error),
     };
     if let Err(error) = telemetry::init_logs(config.log.level, config.log.format) {
-        return complain(&error.to_string());
+        return PROGRAM.complain(error);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return complain(&format!("cannot start threads: {error}")),
-    };
-    let stop = CancellationToken::new();
-    let ended = runtime.block_on(async {
-        tokio::select! {
-            ended = run::run((source, config), open, stop.clone()) => ended.map_err(|error| error.to_string()),
-            failed = shutdown::on_signal(stop.clone()) => Err(match failed {
-                Ok(()) => "ended by a second signal, without a hand-over".to_owned(),
-                Err(error) => format!("no signal handler: {error}"),
-            }),
-        }
-    });
-    // What still waits for the disk, such as the opening of a store, is left.
-    runtime.shutdown_timeout(LAST_WORK);
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain(&error),
-    }
+    PROGRAM.run(|stop| run::run((source, config), open, stop))
 }
 
 /// Opens the store in the configuration's data folder.
@@ -101,18 +85,19 @@ fn check_config(file: &std::path::Path, overrides: &Overrides) -> ExitCode {
     match config::load(&ConfigSource { source, overrides: overrides.clone() }) {
         Ok(config) => {
             if let Some(wrong) = wrong_tls(&config) {
-                return complain(&format!("{}: {wrong}", file.display()));
+                return PROGRAM.complain(format_args!("{}: {wrong}", file.display()));
             }
             if config.groups.is_empty() {
-                complain(&format!(
+                PROGRAM.complain(format_args!(
                     "{}: warning: it lists no group, so an agent would serve nothing: see `groups`",
                     file.display()
                 ));
             }
-            complain(&format!("{}: good, {} group(s)", file.display(), config.groups.len()));
+            let groups = config.groups.len();
+            PROGRAM.complain(format_args!("{}: good, {groups} group(s)", file.display()));
             ExitCode::SUCCESS
         }
-        Err(error) => complain(&error.to_string()),
+        Err(error) => PROGRAM.complain(error),
     }
 }
 
@@ -126,10 +111,4 @@ fn wrong_tls(config: &AgentConfig) -> Option<String> {
     };
     let wrong: Vec<_> = checked.err()?.iter().map(ToString::to_string).collect();
     Some(wrong.join("\n"))
-}
-
-fn complain(message: &str) -> ExitCode {
-    // Nobody may be left to read it, which is no reason to end in another way.
-    let _ = writeln!(std::io::stderr(), "coppice-agent: {message}");
-    ExitCode::FAILURE
 }

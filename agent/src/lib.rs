@@ -27,7 +27,6 @@ pub mod query;
 pub mod records;
 pub mod replica_task;
 pub mod run;
-pub mod shutdown;
 pub mod snapshot_command;
 pub mod snapshot_task;
 pub mod snapshots;

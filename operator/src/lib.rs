@@ -33,7 +33,6 @@ pub mod reports;
 pub mod run;
 pub mod schedule;
 pub mod scope;
-pub mod shutdown;
 pub mod sources;
 mod tasks;
 pub mod telemetry;

@@ -21,10 +21,16 @@ const LINES_TO_FAIL_AT: usize = 800;
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: [&str; 7] = ["util", "utils", "helper", "helpers", "common", "misc", "mod"];
 
-/// Crates with no clock, no randomness and no IO, and the crates of this
-/// workspace that each may use.
-const PURE_CRATES: [(&str, &[&str]); 2] =
-    [("coppice-crdt", &[]), ("coppice-replication", &["coppice-crdt"])];
+/// Crates with no clock, no randomness and no IO.
+const PURE_CRATES: [&str; 2] = ["coppice-crdt", "coppice-replication"];
+
+/// The libraries, and the crates of this workspace that each may use.
+const LIBRARIES: [(&str, &[&str]); 4] = [
+    ("coppice-crdt", &[]),
+    ("coppice-replication", &["coppice-crdt"]),
+    ("coppice-api", &["coppice-crdt"]),
+    ("coppice-process", &[]),
+];
 
 /// Packages that bring a clock, randomness, threads or IO.
 const IMPURE_PACKAGES: [&str; 24] = [
@@ -178,25 +184,41 @@ fn names_say_what_is_inside() {
     report("name the thing; for a module with parts, `x.rs` and `x/`", empty.map(|file| file.path));
 }
 
+/// The packages that `package` is built of, itself among them.
+fn packages_of(package: &str) -> Vec<String> {
+    let tree = Command::new(told_by_cargo("CARGO"))
+        .args(["tree", "--edges", "normal", "--prefix", "none"])
+        .args(["--format", "{p}", "--package", package])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let tree = String::from_utf8(tree.stdout).expect("cargo prints UTF-8");
+    tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
 #[test]
 fn pure_crates_depend_on_nothing_impure() {
-    for (package, may_use) in PURE_CRATES {
-        let tree = Command::new(told_by_cargo("CARGO"))
-            .args(["tree", "--edges", "normal", "--prefix", "none"])
-            .args(["--format", "{p}", "--package", package])
-            .current_dir(root())
-            .output()
-            .expect("cargo runs");
-        assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
-        let tree = String::from_utf8(tree.stdout).expect("cargo prints UTF-8");
-
-        let names = tree.lines().filter_map(|line| line.split(' ').next());
-        let offenders = names.filter(|name| {
-            let ours = name.starts_with("coppice-") && *name != package;
-            IMPURE_PACKAGES.contains(name) || ours && !may_use.contains(name)
-        });
-        report(&format!("{package} is pure and may not use"), offenders.map(str::to_owned));
+    for package in PURE_CRATES {
+        let packages = packages_of(package).into_iter();
+        let offenders = packages.filter(|name| IMPURE_PACKAGES.contains(&name.as_str()));
+        report(&format!("{package} is pure and may not use"), offenders);
     }
+}
+
+#[test]
+fn libraries_depend_on_those_below_them() {
+    for (package, may_use) in LIBRARIES {
+        let ours = packages_of(package)
+            .into_iter()
+            .filter(|name| name.starts_with("coppice-") && name != package);
+        let offenders = ours.filter(|name| !may_use.contains(&name.as_str()));
+        report(&format!("{package} may not use"), offenders);
+    }
+    let files = source_files();
+    let paths = files.iter().map(|file| file.path.as_str());
+    let crates = paths.filter(|path| path.starts_with("crates/") && path.ends_with("/Cargo.toml"));
+    assert_eq!(crates.count(), LIBRARIES.len(), "a crate that LIBRARIES does not name");
 }
 
 #[test]
