@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use coppice_api::AgentConfig;
-use coppice_process::Program;
+use coppice_process::{Libraries, Program, init_logs};
 
 use crate::args::{Args, Command, Overrides, Source};
 use crate::config::{self, ConfigSource};
@@ -14,7 +14,7 @@ use crate::run::Opened;
 use crate::snapshots::{RocksSnapshots, SnapshotSource};
 use crate::store::rocksdb::{RocksSettings, RocksStore};
 use crate::store::{Store, StoreError};
-use crate::{run, snapshot_command, telemetry};
+use crate::{run, snapshot_command};
 
 const PROGRAM: Program = Program {
     name: "coppice-agent",
@@ -65,7 +65,7 @@ fn serve_opened<S: Store>(
         Ok(config) => config,
         Err(error) => return PROGRAM.complain(error),
     };
-    if let Err(error) = telemetry::init_logs(config.log.level, config.log.format) {
+    if let Err(error) = init_logs(config.log.level, config.log.format, Libraries::AsOurs) {
         return PROGRAM.complain(error);
     }
     PROGRAM.run(|stop| run::run((source, config), open, stop))

@@ -1,76 +1,20 @@
-//! Logs, and the registry of metrics.
+//! The registry of metrics.
 //!
 //! Each component has a struct of its metrics and registers them once; labels
 //! are bounded: route templates, methods, status codes, never a key or a name
 //! that a client chose.
 
-use std::ffi::OsString;
-use std::io::{self, IsTerminal as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use coppice_api::{LogFormat, LogLevel};
 use prometheus::{
     Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder,
 };
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::EnvFilter;
 
 /// Buckets of request durations, in seconds: a write that waits for no disk
 /// takes some 100 µs, one that waits for a slow disk 100 ms.
 const REQUEST_BUCKETS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
-
-/// Logging was already set up.
-#[derive(Debug, thiserror::Error)]
-#[error("logs were already set up")]
-pub struct LogsAlreadySetUp(#[source] Box<dyn std::error::Error + Send + Sync>);
-
-/// Writes logs to stderr from now on.
-///
-/// # Errors
-///
-/// [`LogsAlreadySetUp`] on a second call; the first one stays in force.
-pub fn init_logs(level: LogLevel, format: LogFormat) -> Result<(), LogsAlreadySetUp> {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter(level))
-        .with_ansi(shows_colours(io::stderr().is_terminal(), std::env::var_os("NO_COLOR")))
-        .with_writer(io::stderr)
-        // What cannot be logged is lost: the log may be on the volume that is full. To
-        // say so, on stderr again, would end the thread.
-        .log_internal_errors(false);
-    match format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    }
-    .map_err(LogsAlreadySetUp)
-}
-
-/// Whether text is coloured: for a person who does not object (no-color.org).
-fn shows_colours(is_terminal: bool, no_color: Option<OsString>) -> bool {
-    is_terminal && no_color.is_none_or(|set| set.is_empty())
-}
-
-/// What is logged. The library that watches Kubernetes says each failure each time,
-/// which is for those who look for details: ours say it once.
-fn filter(level: LogLevel) -> EnvFilter {
-    let filter = EnvFilter::default().add_directive(level_filter(level).into());
-    let is_detailed = matches!(level, LogLevel::Debug | LogLevel::Trace);
-    match "kube_runtime=off".parse() {
-        Ok(quiet) if !is_detailed => filter.add_directive(quiet),
-        _ => filter,
-    }
-}
-
-const fn level_filter(level: LogLevel) -> LevelFilter {
-    match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    }
-}
 
 /// The text of all metrics, in the Prometheus exposition format.
 ///
@@ -237,14 +181,6 @@ impl ConfigMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_people_see_colours() {
-        assert!(shows_colours(true, None));
-        assert!(shows_colours(true, Some(OsString::new())), "an empty variable says nothing");
-        assert!(!shows_colours(true, Some("1".into())));
-        assert!(!shows_colours(false, None), "a file is no terminal");
-    }
 
     #[test]
     fn metrics_are_shown_under_the_names_that_the_reference_gives() {

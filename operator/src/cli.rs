@@ -3,10 +3,10 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use coppice_process::Program;
+use coppice_process::{Libraries, Program, init_logs};
 
 use crate::args::Args;
-use crate::{run, telemetry};
+use crate::run;
 
 const PROGRAM: Program = Program {
     name: "coppice-operator",
@@ -24,7 +24,8 @@ pub fn main(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(nothing.exit_code());
         }
     };
-    if let Err(error) = telemetry::init_logs(args.log.log_level, args.log.log_format) {
+    let (level, format) = (args.log.log_level, args.log.log_format);
+    if let Err(error) = init_logs(level, format, Libraries::FromWarn) {
         return PROGRAM.complain(error);
     }
     PROGRAM.run(|stop| run::run(args, stop))

@@ -35,6 +35,5 @@ pub mod schedule;
 pub mod scope;
 pub mod sources;
 mod tasks;
-pub mod telemetry;
 pub mod uninjected;
 pub mod watched;

@@ -29,7 +29,7 @@ const LIBRARIES: [(&str, &[&str]); 4] = [
     ("coppice-crdt", &[]),
     ("coppice-replication", &["coppice-crdt"]),
     ("coppice-api", &["coppice-crdt"]),
-    ("coppice-process", &[]),
+    ("coppice-process", &["coppice-api", "coppice-crdt"]),
 ];
 
 /// Packages that bring a clock, randomness, threads or IO.
