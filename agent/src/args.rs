@@ -8,14 +8,11 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, CommandFactory, FromArgMatches, Parser, Subcommand};
 use coppice_api::{AgentConfig, AppUrl, ByteSize, Group, LogFormat, LogLevel, PeerAddress};
-
-/// The exit code of a wrong command line.
-pub const EX_USAGE: u8 = 64;
+use coppice_process::{NothingToRun, log_format, log_level};
 
 /// Replicated CRDT state beside your app.
 ///
@@ -111,20 +108,12 @@ pub struct Overrides {
     pub insecure_peers: bool,
     /// The least severe level that is logged [default: info].
     #[arg(long, global = true, value_name = "LEVEL", env = "COPPICE_LOG_LEVEL",
-          value_parser = PossibleValuesParser::new(LogLevel::NAMES.map(|(name, _)| name)))]
-    pub log_level: Option<String>,
+          value_parser = log_level())]
+    pub log_level: Option<LogLevel>,
     /// The shape of a log line [default: text].
-    #[arg(long, global = true, value_name = "FORMAT", env = "COPPICE_LOG_FORMAT")]
-    pub log_format: Option<LogFormatName>,
-}
-
-/// The name of a log format on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormatName {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
+    #[arg(long, global = true, value_name = "FORMAT", env = "COPPICE_LOG_FORMAT",
+          value_parser = log_format())]
+    pub log_format: Option<LogFormat>,
 }
 
 /// What to do instead of serving.
@@ -178,11 +167,6 @@ pub enum SnapshotAction {
     },
 }
 
-/// A command line that asks for nothing to be run: help, or a mistake.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct NothingToRun(#[from] clap::Error);
-
 // === impl Args ===
 
 impl Args {
@@ -190,7 +174,7 @@ impl Args {
     ///
     /// # Errors
     ///
-    /// [`NothingToRun`]: the caller prints it and ends with its exit code.
+    /// [`NothingToRun`]: the caller tells it and ends with its exit code.
     pub fn read(
         command_line: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, NothingToRun> {
@@ -223,22 +207,6 @@ impl Source {
     }
 }
 
-// === impl NothingToRun ===
-
-impl NothingToRun {
-    /// 0 for help and version, else [`EX_USAGE`].
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
-        if self.0.use_stderr() { EX_USAGE } else { 0 }
-    }
-
-    /// Writes the help or the mistake to where it belongs.
-    pub fn print(&self) {
-        // Nobody is left to tell if the terminal is gone.
-        let _ = self.0.print();
-    }
-}
-
 // === impl Overrides ===
 
 impl Overrides {
@@ -262,14 +230,8 @@ impl Overrides {
             config.replica.name.clone_from(&self.replica_name);
         }
         config.insecure_peers |= self.insecure_peers;
-        let level = self.log_level.as_deref();
-        let level = LogLevel::NAMES.into_iter().find(|(name, _)| Some(*name) == level);
-        put(&mut config.log.level, level.map(|(_, level)| level).as_ref());
-        let format = self.log_format.map(|format| match format {
-            LogFormatName::Text => LogFormat::Text,
-            LogFormatName::Json => LogFormat::Json,
-        });
-        put(&mut config.log.format, format.as_ref());
+        put(&mut config.log.level, self.log_level.as_ref());
+        put(&mut config.log.format, self.log_format.as_ref());
     }
 
     /// The fields that differ between two versions of the file and that a flag or
@@ -360,6 +322,8 @@ pub(crate) fn parse_group(text: &str) -> Result<Group, String> {
 
 #[cfg(test)]
 mod tests {
+    use coppice_process::EX_USAGE;
+
     use super::*;
 
     fn read(words: &str) -> Result<Args, NothingToRun> {

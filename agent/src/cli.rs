@@ -27,10 +27,7 @@ const PROGRAM: Program = Program {
 pub fn main(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match Args::read(command_line) {
         Ok(args) => args,
-        Err(nothing) => {
-            nothing.print();
-            return ExitCode::from(nothing.exit_code());
-        }
+        Err(nothing) => return nothing.tell(),
     };
     match &args.command {
         None => serve_opened(args, |config| {

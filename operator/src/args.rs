@@ -8,16 +8,13 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 
 use clap::builder::PossibleValuesParser;
-use clap::builder::TypedValueParser as _;
 use clap::{Args as ClapArgs, Parser};
 use coppice_api::{LogFormat, LogLevel};
+use coppice_process::{NothingToRun, log_format, log_level};
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::certificates::RotationArgs;
-
-/// The exit code of a wrong command line.
-pub const EX_USAGE: u8 = 64;
 
 /// Gives the pods of a `ReplicationGroup` their agents, and keeps them in order.
 #[derive(Clone, Debug, Parser)]
@@ -153,20 +150,13 @@ pub struct Listen {
 pub struct Log {
     /// The least severe level that is logged.
     #[arg(long, env = "COPPICE_LOG_LEVEL", value_name = "LEVEL", default_value = "info",
-          value_parser = PossibleValuesParser::new(LogLevel::NAMES.map(|(name, _)| name))
-              .map(|name| level_of(&name)))]
+          value_parser = log_level())]
     pub log_level: LogLevel,
     /// The shape of a log line.
     #[arg(long, env = "COPPICE_LOG_FORMAT", value_name = "FORMAT", default_value = "text",
-          value_parser = PossibleValuesParser::new(["text", "json"])
-              .map(|name| if name == "json" { LogFormat::Json } else { LogFormat::Text }))]
+          value_parser = log_format())]
     pub log_format: LogFormat,
 }
-
-/// A command line that asks for nothing to be run: help, or a mistake.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct NothingToRun(#[from] clap::Error);
 
 // === impl Args ===
 
@@ -175,7 +165,7 @@ impl Args {
     ///
     /// # Errors
     ///
-    /// [`NothingToRun`]: the caller prints it and ends with its exit code.
+    /// [`NothingToRun`]: the caller tells it and ends with its exit code.
     pub fn read(
         command_line: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, NothingToRun> {
@@ -221,31 +211,10 @@ impl AgentDefaults {
     }
 }
 
-// === impl NothingToRun ===
-
-impl NothingToRun {
-    /// 0 for help and version, else [`EX_USAGE`].
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
-        if self.0.use_stderr() { EX_USAGE } else { 0 }
-    }
-
-    /// Writes the help or the mistake to where it belongs.
-    pub fn print(&self) {
-        // Nobody is left to tell if the terminal is gone.
-        let _ = self.0.print();
-    }
-}
-
-fn level_of(name: &str) -> LogLevel {
-    LogLevel::NAMES
-        .into_iter()
-        .find_map(|(known, level)| (known == name).then_some(level))
-        .unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
+    use coppice_process::EX_USAGE;
+
     use super::*;
 
     const LEAST: [&str; 7] = [

@@ -19,10 +19,7 @@ const PROGRAM: Program = Program {
 pub fn main(command_line: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match Args::read(command_line) {
         Ok(args) => args,
-        Err(nothing) => {
-            nothing.print();
-            return ExitCode::from(nothing.exit_code());
-        }
+        Err(nothing) => return nothing.tell(),
     };
     let (level, format) = (args.log.log_level, args.log.log_format);
     if let Err(error) = init_logs(level, format, Libraries::FromWarn) {

@@ -120,9 +120,6 @@ impl Store for ForgetfulStore {
 fn main() -> ExitCode {
     match Args::read(std::env::args_os()) {
         Ok(args) => cli::serve(args, ForgetfulStore::open),
-        Err(nothing) => {
-            nothing.print();
-            ExitCode::from(nothing.exit_code())
-        }
+        Err(nothing) => nothing.tell(),
     }
 }
