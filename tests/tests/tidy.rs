@@ -25,11 +25,12 @@ const EMPTY_NAMES: [&str; 7] = ["util", "utils", "helper", "helpers", "common", 
 const PURE_CRATES: [&str; 2] = ["coppice-crdt", "coppice-replication"];
 
 /// The libraries, and the crates of this workspace that each may use.
-const LIBRARIES: [(&str, &[&str]); 4] = [
+const LIBRARIES: [(&str, &[&str]); 5] = [
     ("coppice-crdt", &[]),
     ("coppice-replication", &["coppice-crdt"]),
     ("coppice-api", &["coppice-crdt"]),
     ("coppice-process", &["coppice-api", "coppice-crdt"]),
+    ("coppice-tls", &[]),
 ];
 
 /// Packages that bring a clock, randomness, threads or IO.

@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coppice_tls::ChainVerifier;
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -21,7 +22,6 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use tracing::error;
 
-use self::chain::ChainVerifier;
 use self::files::Loaded;
 
 pub use self::files::{Certified, TlsError, TlsField, TlsFiles, check, examine};
@@ -29,7 +29,6 @@ pub use self::own::Refusal;
 pub(super) use self::proof::Proof;
 pub(super) use self::reload::{Watched, watch_files};
 
-mod chain;
 mod files;
 mod own;
 mod proof;
@@ -139,7 +138,7 @@ impl TlsConfigs {
         let not_after = not_after.ok_or(TlsError::NoCertificate(TlsField::Certificate))?;
         let cluster = own.and_then(|proof| proof.cluster);
         chain.first().map_or(Ok(()), own::check_version)?;
-        let dialler = ChainVerifier::new(&roots, &provider);
+        let dialler = Arc::new(ChainVerifier::new(&roots, &provider));
         let listener = client_verifier(roots, Arc::clone(&provider))?;
         let refusal = own::refusal(&chain, dialler.as_ref(), listener.as_ref());
         let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))

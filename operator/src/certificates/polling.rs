@@ -3,17 +3,12 @@
 use std::sync::Arc;
 
 use coppice_api::cluster::pod_uri;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
+use coppice_tls::ChainVerifier;
+use rustls::client::Resumption;
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
 use rustls::version::TLS13;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
-use x509_parser::parse_x509_certificate;
-use x509_parser::prelude::GeneralName;
+use rustls::{ClientConfig, Error, RootCertStore};
 
 use super::leaf::OwnLeaf;
 
@@ -24,15 +19,6 @@ pub struct PollIdentity {
     cluster: String,
     roots: Arc<RootCertStore>,
     leaf: Arc<OwnLeaf>,
-}
-
-/// Verifies that an agent's certificate comes from the peers' authority, and names one
-/// pod.
-#[derive(Debug)]
-struct PodVerifier {
-    pod_uri: String,
-    roots: Arc<RootCertStore>,
-    provider: Arc<CryptoProvider>,
 }
 
 // === impl PollIdentity ===
@@ -60,11 +46,8 @@ impl PollIdentity {
     /// If key or protocol are not supported by the library, which they are.
     pub fn client_config(&self, pod_uid: &str, alpn: &[u8]) -> Result<ClientConfig, Error> {
         let provider = Arc::new(ring::default_provider());
-        let verifier = PodVerifier {
-            pod_uri: pod_uri(&self.cluster, pod_uid),
-            roots: Arc::clone(&self.roots),
-            provider: Arc::clone(&provider),
-        };
+        let verifier =
+            ChainVerifier::new(&self.roots, &provider).naming(pod_uri(&self.cluster, pod_uid));
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])?
             .dangerous()
@@ -77,76 +60,13 @@ impl PollIdentity {
     }
 }
 
-// === impl PodVerifier ===
-
-impl ServerCertVerifier for PodVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let certificate = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(
-            &certificate,
-            &self.roots,
-            intermediates,
-            now,
-            algorithms,
-        )?;
-        if uris(end_entity).contains(&self.pod_uri) {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(Error::InvalidCertificate(CertificateError::NotValidForName))
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// The URIs that a certificate names.
-pub(super) fn uris(certificate: &[u8]) -> Vec<String> {
-    let Ok((_, certificate)) = parse_x509_certificate(certificate) else { return Vec::new() };
-    let names = certificate.subject_alternative_name().ok().flatten();
-    let names = names.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
-    let uri = |name: &GeneralName<'_>| match name {
-        GeneralName::URI(uri) => Some((*uri).to_owned()),
-        _ => None,
-    };
-    names.iter().filter_map(uri).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use coppice_tls::uris;
     use rcgen::KeyPair;
-    use rustls::pki_types::PrivatePkcs8KeyDer;
+    use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
     use rustls::server::WebPkiClientVerifier;
-    use rustls::{ClientConnection, ServerConfig, ServerConnection};
+    use rustls::{CertificateError, ClientConnection, ServerConfig, ServerConnection};
     use time::OffsetDateTime;
 
     use super::super::issue::{self, Leaf, LeafName, PEER_LIFE};

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use coppice_api::cluster::pod_uri;
+use coppice_tls::uris;
 use rcgen::{PublicKeyData as _, SubjectPublicKeyInfo};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
@@ -16,8 +17,6 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::parse_x509_certificate;
-
-use crate::certificates::polling::uris;
 
 /// Who says that the certificate is theirs.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use coppice_api::cluster::SIGNING_AUDIENCE;
+use coppice_tls::uris;
 use k8s_openapi::api::authentication::v1::UserInfo;
 use rcgen::{CertificateParams, KeyPair, SanType};
 use rustls::pki_types::CertificateDer;
@@ -14,7 +15,6 @@ use x509_parser::parse_x509_certificate;
 
 use super::*;
 use crate::certificates::WallClock;
-use crate::certificates::polling::uris;
 use crate::certificates::testing::{CLUSTER, NOW, authorities, secret};
 
 const UID: &str = "0b1c2d3e-0000-4000-8000-00000000000a";
