@@ -13,6 +13,7 @@ use crate::api_client::{CallError, call_opt};
 use crate::args::Place;
 use crate::certificates::PublishedAuthorities;
 use crate::context::Announced;
+use crate::outage::Outage;
 
 /// How often the operator looks whether its own address is another.
 const PERIOD: Duration = Duration::from_mins(1);
@@ -79,10 +80,12 @@ async fn announce_place(
     cluster: String,
     announced: &watch::Sender<Announced>,
 ) {
+    let mut outage = Outage::default();
     loop {
         let found = own_addresses(&client, &place).await;
         match &found {
             Ok(Some((ips, port))) => {
+                outage.worked();
                 let operator = ips.first().map(|ip| PublishedOperator {
                     version: CONTRACT_VERSION,
                     cluster: cluster.clone(),
@@ -96,8 +99,16 @@ async fn announce_place(
                 });
             }
             // Agents keep the address that they were told.
-            Ok(None) => warn!(service = place.service, "the operator's own Service is not there"),
-            Err(error) => warn!(%error, "the operator's own Service cannot be read"),
+            Ok(None) => {
+                if outage.failed(&"not there") {
+                    warn!(service = place.service, "the operator's own Service is not there");
+                }
+            }
+            Err(error) => {
+                if outage.failed(error) {
+                    warn!(%error, "the operator's own Service cannot be read; trying again");
+                }
+            }
         }
         let is_known = announced.borrow().operator.is_some();
         tokio::time::sleep(if is_known { PERIOD } else { RETRY }).await;

@@ -24,6 +24,7 @@ use tracing::{debug, info, warn};
 
 use crate::api_client::{CallError, within};
 use crate::names;
+use crate::outage::Outage;
 
 /// Between two looks at the lease, or two renewals.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -45,6 +46,7 @@ pub struct Election {
     unchanged_since: Instant,
     /// Until when this replica leads; absent: it does not.
     leads_until: Option<Instant>,
+    outage: Outage,
     leading: watch::Sender<bool>,
 }
 
@@ -68,6 +70,7 @@ impl Election {
             seen: None,
             unchanged_since: Instant::now(),
             leads_until: None,
+            outage: Outage::default(),
             leading,
         };
         (election, is_leading)
@@ -92,15 +95,16 @@ impl Election {
     /// One look and at most one write; how long until the next.
     async fn round(&mut self) -> Duration {
         let started = Instant::now();
-        let wait = match self.try_round(started).await {
+        let outcome = self.try_round(started).await;
+        self.tell(&outcome);
+        let wait = match outcome {
             Ok(wait) => wait,
             Err(error) if error.is_conflict() => {
                 // Another wrote it meanwhile: see what.
                 self.seen = None;
                 PERIOD / 4
             }
-            Err(error) => {
-                debug!(%error, "the lease could not be read or written");
+            Err(_) => {
                 // What is known of it may be old.
                 self.seen = self.seen.take().filter(|_| self.leads_until.is_none());
                 PERIOD / 2
@@ -119,6 +123,22 @@ impl Election {
             // Never sleep past the moment from which on another may lead.
             Some(until) => wait.min(until.saturating_duration_since(Instant::now())),
             None => wait,
+        }
+    }
+
+    /// Says that the API server cannot be asked: once, and that it can again.
+    fn tell(&mut self, outcome: &Result<Duration, CallError>) {
+        match outcome {
+            Err(error) if !error.is_conflict() => {
+                if self.outage.failed(error) {
+                    let leads = self.leads_until.is_some();
+                    warn!(%error, leads, "the lease cannot be read or written; trying again");
+                } else {
+                    debug!(%error, "the lease could not be read or written");
+                }
+            }
+            _ if self.outage.worked() => info!("the lease can be read and written again"),
+            _ => {}
         }
     }
 

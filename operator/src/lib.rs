@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod names;
 pub mod namespaces;
 pub mod operations;
+mod outage;
 pub mod pods;
 pub mod polls;
 pub mod readiness;

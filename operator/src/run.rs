@@ -31,6 +31,7 @@ use crate::events::Events;
 use crate::groups::GroupStore;
 use crate::lease::Election;
 use crate::metrics::Metrics;
+use crate::outage::Outage;
 use crate::pods::PodStore;
 use crate::readiness::{Part, Readiness};
 use crate::reports::Reports;
@@ -313,11 +314,14 @@ async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, RunError> 
 /// The cluster's id, as soon as the API server tells it; none if `stop` came first.
 async fn cluster_id(client: &Client, stop: &CancellationToken) -> Option<String> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
+    let mut outage = Outage::default();
     loop {
         match call(namespaces.get_metadata(names::CLUSTER_NAMESPACE)).await {
             Ok(namespace) => return namespace.uid(),
             Err(error) => {
-                warn!(%error, "the cluster's id (the UID of kube-system) cannot be read yet");
+                if outage.failed(&error) {
+                    warn!(%error, "the cluster's id (the UID of kube-system) cannot be read yet");
+                }
             }
         }
         tokio::select! {

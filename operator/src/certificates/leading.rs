@@ -20,6 +20,7 @@ use super::state::{Loaded, SecretSeen, State};
 use super::watching::CLOCK_CHECK;
 use super::{AUTHORITIES_SECRET, Authorities};
 use crate::api_client::{CallError, call};
+use crate::outage::Outage;
 
 /// After a write that failed, and between two writes before the watch shows the first.
 const RETRY: Duration = Duration::from_secs(1);
@@ -52,6 +53,7 @@ impl Authorities {
         let mut changes = self.changes();
         let mut agents = self.shared.held.subscribe();
         let mut held = HeldSince::default();
+        let mut outage = Outage::default();
         loop {
             let state = changes.0.borrow_and_update().clone();
             let turn = tokio::select! {
@@ -59,6 +61,9 @@ impl Authorities {
                 () = shutdown.cancelled() => return,
                 turn = self.turn(&state, &mut held) => turn,
             };
+            if turn.is_ok() && outage.worked() {
+                info!("the authorities are looked after again");
+            }
             let pause = match turn {
                 // Until the watch shows what was written.
                 Ok(true) => RETRY,
@@ -66,7 +71,9 @@ impl Authorities {
                 Ok(false) => CLOCK_CHECK,
                 Err(TurnError::Call(error)) if error.is_conflict() => RETRY,
                 Err(error) => {
-                    warn!(%error, "the authorities could not be looked after; trying again");
+                    if outage.failed(&error) {
+                        warn!(%error, "the authorities cannot be looked after; trying again");
+                    }
                     RETRY
                 }
             };

@@ -19,6 +19,7 @@ use super::issue::{Leaf, LeafName, PEER_LIFE, SERVING_LIFE};
 use super::leaf::OwnLeaf;
 use super::state::{Loaded, SecretSeen, State};
 use super::{AUTHORITIES_SECRET, Authorities, PublishedAuthorities, Shared};
+use crate::outage::Outage;
 
 /// How often the clock is looked at: timers stand still while a machine sleeps.
 pub(super) const CLOCK_CHECK: Duration = Duration::from_mins(1);
@@ -36,19 +37,31 @@ impl Authorities {
         let mut webhooks = pin!(watch_object(shared.webhooks(), name).default_backoff());
         let mut clock = interval(CLOCK_CHECK);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut no_secret, mut no_webhook) = (Outage::default(), Outage::default());
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 Some(seen) = secrets.next() => match seen {
-                    Ok(secret) => self.change(|state| state.see_secret(secret.as_ref())),
-                    Err(error) => warn!(%error, "the Secret of authorities cannot be watched"),
+                    Ok(secret) => {
+                        no_secret.worked();
+                        self.change(|state| state.see_secret(secret.as_ref()));
+                    }
+                    Err(error) if no_secret.failed(&error) => {
+                        warn!(%error, "the Secret of authorities cannot be watched; trying again");
+                    }
+                    Err(_) => {}
                 },
                 Some(seen) = webhooks.next() => match seen {
-                    Ok(found) => self.change(|state| {
-                        state.bundles = found.as_ref().map(ObservedBundles::of);
-                    }),
-                    Err(error) => warn!(%error, "the webhook configuration cannot be watched"),
+                    Ok(found) => {
+                        no_webhook.worked();
+                        let bundles = found.as_ref().map(ObservedBundles::of);
+                        self.change(|state| state.bundles = bundles);
+                    }
+                    Err(error) if no_webhook.failed(&error) => {
+                        warn!(%error, "the webhook configuration cannot be watched; trying again");
+                    }
+                    Err(_) => {}
                 },
                 _ = clock.tick() => self.change(|_| {}),
             }
