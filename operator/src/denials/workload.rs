@@ -137,11 +137,6 @@ pub(super) async fn touch(
     kind: Kind,
     now: Timestamp,
 ) -> Result<(), CallError> {
-    // The chart gives the right for what the issue is about; of the others the
-    // controller tries again by itself.
-    if kind == Kind::DaemonSet {
-        return Ok(());
-    }
     let change = json!({"metadata": {
         // Not another object of this name.
         "uid": denial.owner.uid,

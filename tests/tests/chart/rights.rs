@@ -112,6 +112,6 @@ fn workloads_are_changed_only_if_they_are_to_be_retried() {
         let of_workloads = |group: &str| group == "apps" || group == "batch";
         rules.iter().filter(|(group, _, verb)| of_workloads(group) && verb == "patch").count()
     };
-    assert_eq!(patches(&[]), 3, "replicasets, statefulsets, jobs");
+    assert_eq!(patches(&[]), 4, "replicasets, statefulsets, daemonsets, jobs");
     assert_eq!(patches(PRESETS[4].1), 0);
 }

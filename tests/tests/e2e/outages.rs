@@ -39,6 +39,37 @@ fn restart_agent(space: &Namespace, kill: &Environment, pod: &str) -> Result<(),
     .map(|_| ())
 }
 
+/// One of each kind that makes pods by itself.
+fn late_workloads() -> Vec<Workload> {
+    let workload = |kind: &'static str| {
+        let mut workload = Workload::deployment(&format!("late-{}", kind.to_lowercase()), 1);
+        workload.kind = kind;
+        if kind == "DaemonSet" || kind == "Job" {
+            workload.replicas = None;
+        }
+        if kind == "Job" {
+            workload.pod["restartPolicy"] = json!("Never");
+        }
+        workload
+    };
+    ["Deployment", "StatefulSet", "DaemonSet", "Job"].map(workload).into()
+}
+
+/// Waits until the pods of a workload that opted in itself are denied, in the policy's words.
+fn denied(kubectl: &Kubectl, workload: &Workload) -> Result<(), Failure> {
+    until(&format!("{} is denied its pod", workload.name), SOON, || {
+        let events = kubectl.json(&["get", "events", "--field-selector", "reason=FailedCreate"])?;
+        let mut all = events["items"].as_array().into_iter().flatten();
+        let is_told = all.any(|event| {
+            let about = event["involvedObject"]["name"].as_str().unwrap_or_default();
+            let message = event["message"].as_str().unwrap_or_default();
+            about.starts_with(&workload.name) && message.contains("no coppice-agent sidecar")
+        });
+        if is_told { Ok(()) } else { Err(Failure(events["items"].to_string())) }
+    })
+    .map(|_| ())
+}
+
 /// What has to hold while the operator is away, and after it is back.
 fn outage(
     (cluster, space): (&Cluster, &Namespace),
@@ -57,16 +88,11 @@ fn outage(
     replicates(kubectl, (&pods[0], &pods[1]), "hits", "running")?;
     restart_agent(space, kill, &pods[1])?;
     replicates(kubectl, (&pods[0], &pods[1]), "hits", "restarted")?;
-    let late = Workload::deployment("late", 1);
-    late.apply(cluster, space)?;
-    let (said, _) = until("a pod that opted in itself is denied", SOON, || {
-        let sets = kubectl.list("replicasets", "app=late")?;
-        let conditions = sets.first().map(|set| set["status"]["conditions"].to_string());
-        let conditions = conditions.unwrap_or_default();
-        let is_told = conditions.contains("ReplicaFailure");
-        if is_told { Ok(conditions) } else { Err(Failure(format!("conditions {conditions}"))) }
-    })?;
-    assert!(said.contains("no coppice-agent sidecar"), "the policy's message: {said}");
+    let late = late_workloads();
+    for workload in &late {
+        workload.apply(cluster, space)?;
+        denied(kubectl, workload)?;
+    }
     let opted = json!({"coppice.dev/inject": "true"});
     let other = Namespace::labelled(cluster, "opted", &opted)?;
     other.kubectl.apply(&group("hits", "PNCounter", "web"))?;
@@ -81,8 +107,16 @@ fn outage(
 
     away.come_back()?;
     let recovered = Instant::now();
-    until("the denied pod runs", RECOVERY, || late.running(kubectl, 1))?;
-    say(&format!("    the denied pod runs {:.1?} after the recovery", recovered.elapsed()));
+    for workload in &late {
+        let left = RECOVERY.saturating_sub(recovered.elapsed());
+        until(&format!("the denied pod of {}", workload.name), left, || {
+            // A DaemonSet has one on each node.
+            let count = workload.pods(kubectl)?.len().max(1);
+            workload.running(kubectl, count)
+        })?;
+        let elapsed = recovered.elapsed();
+        say(&format!("    the denied pod of {} runs {elapsed:.1?} after recovery", workload.name));
+    }
     let message = reason(&other.kubectl, "hits", ("Injected", "SidecarMissing"))?;
     assert!(message.contains("web-"), "which pods: {message}");
     event(&other.kubectl, "ReplicationGroup", "SidecarMissing")?;
@@ -186,8 +220,24 @@ fn a_minute_without_the_api_server_stops_no_replication() -> Result<(), Failure>
             is(&pod["status"]["initContainerStatuses"][0]["restartCount"], &json!(1))
         })?;
         ready(kubectl, "ledger", "3/3")?;
-        Ok(())
+        settle(cluster, space)
     })
+}
+
+/// Waits until the control plane makes pods again: after an outage each of its
+/// controllers comes back in its own time, and the next test is not about them.
+fn settle(cluster: &Cluster, space: &Namespace) -> Result<(), Failure> {
+    let limit = Duration::from_mins(3);
+    for kind in ["Deployment", "StatefulSet"] {
+        let mut probe = Workload::deployment(&kind.to_lowercase(), 1);
+        probe.kind = kind;
+        probe.apply(cluster, space)?;
+        let ((), elapsed) = until(&format!("a pod of a new {kind}"), limit, || {
+            probe.running(&space.kubectl, 1).map(|_| ())
+        })?;
+        say(&format!("    a pod of a new {kind} runs {elapsed:.1?} after it was asked for"));
+    }
+    Ok(())
 }
 
 /// The time of day as logs have it, in UTC: text that sorts as time does.
