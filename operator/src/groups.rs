@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use coppice_api::v1alpha1::ReplicationGroup;
+use coppice_api::v1alpha1::{ReplicationGroup, ReplicationGroupSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
-use kube::core::DeserializeGuard;
-use kube::{Client, ResourceExt as _};
+use kube::api::{ApiResource, DynamicObject};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::metrics::Metrics;
@@ -38,23 +39,28 @@ pub struct GroupStore {
 
 /// The watches that feed a [`GroupStore`].
 pub struct GroupWatches {
-    watches: Vec<(Source<SeenGroup>, kube::Api<DeserializeGuard<ReplicationGroup>>)>,
+    watches: Vec<(Source<SeenGroup>, Api<DynamicObject>)>,
     metrics: Metrics,
 }
 
 impl SeenGroup {
     /// What is kept of an object.
     #[must_use]
-    pub fn of(guarded: DeserializeGuard<ReplicationGroup>) -> Self {
-        match guarded.0 {
-            Ok(mut group) => {
-                group.metadata.managed_fields = None;
-                Self::Read(Arc::new(group))
+    pub fn of(object: DynamicObject) -> Self {
+        let DynamicObject { mut metadata, mut data, .. } = object;
+        metadata.managed_fields = None;
+        let spec = match data.get_mut("spec").map(Value::take) {
+            Some(spec) => read(spec),
+            None => Err("it has no spec".to_owned()),
+        };
+        match spec {
+            Ok(spec) => {
+                // What cannot be read of a status is written anew.
+                let status = data.get_mut("status").map(Value::take).unwrap_or_default();
+                let status = serde_json::from_value(status).ok();
+                Self::Read(Arc::new(ReplicationGroup { metadata, spec, status }))
             }
-            Err(mut invalid) => {
-                invalid.metadata.managed_fields = None;
-                Self::Malformed { metadata: Box::new(invalid.metadata), error: invalid.error }
-            }
+            Err(error) => Self::Malformed { metadata: Box::new(metadata), error },
         }
     }
 
@@ -108,7 +114,7 @@ impl GroupStore {
     pub fn new(client: &Client, scope: &Scope, metrics: Metrics) -> (Self, GroupWatches) {
         let groups = Watched::new();
         let watches = scope
-            .apis(client)
+            .untyped_apis(client, &ApiResource::erase::<ReplicationGroup>(&()))
             .into_iter()
             .map(|(place, api)| (groups.source(&place), api))
             .collect();
@@ -149,7 +155,7 @@ impl GroupWatches {
         let mut set = JoinSet::new();
         for (source, api) in self.watches {
             let events = Watch::all("replicationgroups").events(api, self.metrics.clone());
-            set.spawn(follow(events, source, |guarded| Some(SeenGroup::of(guarded))));
+            set.spawn(follow(events, source, |object| Some(SeenGroup::of(object))));
         }
         while let Some(ended) = set.join_next().await {
             // A watch never ends by itself, and one that panicked would be missed.
@@ -166,6 +172,23 @@ impl std::fmt::Debug for GroupWatches {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("GroupWatches").field("watches", &self.watches.len()).finish_non_exhaustive()
     }
+}
+
+/// The groups of a namespace, as they are.
+#[must_use]
+pub fn groups_of(client: &Client, namespace: &str) -> Api<DynamicObject> {
+    let resource = ApiResource::erase::<ReplicationGroup>(&());
+    Api::namespaced_with(client.clone(), namespace, &resource)
+}
+
+/// What a spec says, or where in it something is not what it should be.
+fn read(spec: Value) -> Result<ReplicationGroupSpec, String> {
+    serde_path_to_error::deserialize(spec).map_err(|error| {
+        let path = error.path().to_string();
+        // A field that is missing is missing from the whole.
+        let place = if path == "." { "spec".to_owned() } else { format!("spec.{path}") };
+        format!("{place}: {}", error.into_inner())
+    })
 }
 
 /// Namespace and name of an object, as a watch has them.
@@ -194,6 +217,61 @@ mod tests {
         assert!(matches!(group, SeenGroup::Malformed { .. }));
         assert_eq!((group.name(), group.uid()), ("old", "u"));
         assert!(group.fit().is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_with_its_place() {
+        let told = |spec: serde_json::Value| {
+            let object = json!({
+                "apiVersion": "coppice.dev/v1alpha1", "kind": "ReplicationGroup",
+                "metadata": {"name": "old"}, "spec": spec,
+            });
+            match seen(object) {
+                SeenGroup::Malformed { error, .. } => error,
+                SeenGroup::Read(group) => panic!("it was read: {group:?}"),
+            }
+        };
+        let with = |field: &str, value: serde_json::Value| {
+            let mut spec = json!({
+                "crdt": {"type": "GSet"}, "selector": {"matchLabels": {"app": "web"}},
+            });
+            spec[field] = value;
+            told(spec)
+        };
+        for (error, place) in [
+            (with("crdt", json!({"type": 42})), "spec.crdt.type: "),
+            (with("sync", json!("often")), "spec.sync: "),
+            (with("sync", json!({"interval": []})), "spec.sync.interval: "),
+            (
+                with("selector", json!({"matchLabels": {"app": 7}})),
+                "spec.selector.matchLabels.app: ",
+            ),
+            (
+                told(json!({"selector": {"matchLabels": {"app": "web"}}})),
+                "spec: missing field `crdt`",
+            ),
+            (told(json!(null)), "spec: "),
+        ] {
+            assert!(error.starts_with(place), "{place}, not {error}");
+        }
+        let bare = json!({
+            "apiVersion": "coppice.dev/v1alpha1", "kind": "ReplicationGroup",
+            "metadata": {"name": "old"},
+        });
+        assert!(
+            matches!(seen(bare), SeenGroup::Malformed { error, .. } if error == "it has no spec")
+        );
+    }
+
+    #[test]
+    fn a_status_that_cannot_be_read_does_not_matter() {
+        let group = seen(json!({
+            "apiVersion": "coppice.dev/v1alpha1", "kind": "ReplicationGroup",
+            "metadata": {"name": "views", "uid": "6ba7b810-9dad-11d1-80b4-00c04fd430c8"},
+            "spec": {"crdt": {"type": "GSet"}, "selector": {"matchLabels": {"app": "web"}}},
+            "status": {"conditions": "none"},
+        }));
+        assert!(group.fit().is_some_and(|group| group.status.is_none()));
     }
 
     #[test]

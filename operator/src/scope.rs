@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::NamespaceResourceScope;
+use kube::api::{ApiResource, DynamicObject};
 use kube::{Api, Client, Resource};
 
 /// Namespaces that nothing is ever injected into, beside the operator's own.
@@ -37,11 +38,32 @@ impl Scope {
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
+        let one = |place: Option<&str>| match place {
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        };
+        self.places(one)
+    }
+
+    /// The same, for objects of `resource` that are read as they are.
+    #[must_use]
+    pub fn untyped_apis(
+        &self,
+        client: &Client,
+        resource: &ApiResource,
+    ) -> Vec<(String, Api<DynamicObject>)> {
+        let one = |place: Option<&str>| match place {
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
+            None => Api::all_with(client.clone(), resource),
+        };
+        self.places(one)
+    }
+
+    fn places<A>(&self, one: impl Fn(Option<&str>) -> A) -> Vec<(String, A)> {
         if self.named.is_empty() {
-            return vec![("all namespaces".to_owned(), Api::all(client.clone()))];
+            return vec![("all namespaces".to_owned(), one(None))];
         }
-        let named = |name: &String| (name.clone(), Api::namespaced(client.clone(), name));
-        self.named.iter().map(named).collect()
+        self.named.iter().map(|name| (name.clone(), one(Some(name)))).collect()
     }
 }
 

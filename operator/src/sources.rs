@@ -9,7 +9,6 @@ use coppice_api::v1alpha1::{ReplicationGroup, publish};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, PostParams};
-use kube::core::DeserializeGuard;
 use kube::{Api, Client};
 
 use coppice_api::cluster::SIGNING_AUDIENCE;
@@ -17,7 +16,7 @@ use coppice_api::cluster::SIGNING_AUDIENCE;
 use crate::admission::GroupSource;
 use crate::api_client::{CallError, call, call_opt, within};
 use crate::certificates::signing::{SignablePod, SigningSource, TokenIdentity};
-use crate::groups::{GroupStore, SeenGroup};
+use crate::groups::{GroupStore, SeenGroup, groups_of};
 use crate::pods::{Phase, PodStore, SeenPod};
 use crate::readiness::Part;
 
@@ -53,8 +52,7 @@ impl GroupSource for Sources {
     }
 
     async fn newest(&self, namespace: &str) -> Option<Vec<Arc<ReplicationGroup>>> {
-        let api: Api<DeserializeGuard<ReplicationGroup>> =
-            Api::namespaced(self.client.clone(), namespace);
+        let api = groups_of(&self.client, namespace);
         let found = within(SECOND_LOOK, api.list(&ListParams::default())).await.ok()?;
         let seen = found.items.into_iter().map(SeenGroup::of);
         Some(seen.filter_map(|group| group.fit().cloned()).collect())

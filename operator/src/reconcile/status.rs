@@ -3,14 +3,14 @@
 use coppice_api::v1alpha1::{ConditionReason, ReplicationGroup, ReplicationGroupStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
-use kube::{Api, Client};
+use kube::Client;
+use kube::api::{ApiResource, Patch, PatchParams};
 use serde_json::json;
 
 use super::conditions::{Finding, findings};
 use super::facts::Facts;
-use crate::api_client::{CallError, call};
-use crate::groups::SeenGroup;
+use crate::api_client::{CallError, call, call_opt};
+use crate::groups::{SeenGroup, groups_of};
 use crate::names;
 
 /// A condition's message may have 32,768 bytes; nobody reads that many.
@@ -136,7 +136,7 @@ pub async fn publish(
     let namespace = seen.metadata().namespace.as_deref().unwrap_or_default();
     let resource = ApiResource::erase::<ReplicationGroup>(&());
     // Not typed: the answer is not looked at, and may not be readable.
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let api = groups_of(client, namespace);
     let object = json!({
         "apiVersion": resource.api_version,
         "kind": resource.kind,
@@ -172,9 +172,7 @@ pub async fn status_of_malformed(
     seen: &SeenGroup,
 ) -> Result<ReplicationGroupStatus, CallError> {
     let namespace = seen.metadata().namespace.as_deref().unwrap_or_default();
-    let resource = ApiResource::erase::<ReplicationGroup>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-    let object = crate::api_client::call_opt(api.get(seen.name())).await?;
+    let object = call_opt(groups_of(client, namespace).get(seen.name())).await?;
     let status = object.and_then(|object| object.data.get("status").cloned()).unwrap_or_default();
     Ok(serde_json::from_value(status).unwrap_or_default())
 }
