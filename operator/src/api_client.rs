@@ -109,6 +109,13 @@ impl CallError {
         self.code() == Some(409)
     }
 
+    /// Whether it was reached, and will say the same until someone changes something:
+    /// not that it was busy, or that the object was changed meanwhile.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.code().is_some_and(|code| (400..500).contains(&code) && ![409, 429].contains(&code))
+    }
+
     /// The HTTP status that the API server answered with, if it did.
     #[must_use]
     pub fn code(&self) -> Option<u16> {

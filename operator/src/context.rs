@@ -28,6 +28,8 @@ const UNSEEN: Duration = Duration::from_secs(10);
 pub struct Context {
     /// The API server.
     pub client: Client,
+    /// The operator's own namespace.
+    pub namespace: String,
     /// All groups.
     pub groups: GroupStore,
     /// All pods that opted in.

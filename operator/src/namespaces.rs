@@ -7,7 +7,7 @@
 pub mod render;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use coppice_api::cluster::GROUPS_CONFIG_MAP;
@@ -20,6 +20,7 @@ use tracing::warn;
 
 use crate::api_client::call;
 use crate::context::Context;
+use crate::groups::SeenGroup;
 use crate::names;
 use crate::reconcile::ReconcileError;
 use crate::schedule::Again;
@@ -41,6 +42,8 @@ struct State {
     texts: BTreeMap<String, BTreeMap<String, String>>,
     /// By namespace and account: until when it keeps the right.
     accounts: BTreeMap<String, BTreeMap<String, Instant>>,
+    /// By namespace: what the API server said when it took its objects last, if not.
+    refusals: BTreeMap<String, String>,
 }
 
 /// Brings a namespace's shared objects to where they should be.
@@ -49,30 +52,48 @@ struct State {
 ///
 /// # Errors
 ///
-/// If the API server fails; it is tried again.
+/// If the API server fails; it is tried again. What it refuses is remembered, for the
+/// groups' conditions.
 pub async fn reconcile(context: Context, namespace: String) -> Result<Again, ReconcileError> {
     let groups = context.groups.in_namespace(&namespace);
     if groups.iter().all(|group| group.is_deleting()) {
         context.remembered.forget(&namespace);
         return Ok(Again::WhenAsked);
     }
+    let written = write(&context, &namespace, &groups).await;
+    match &written {
+        Ok(_) => context.remembered.put_refusal(&namespace, None),
+        Err(error) if error.is_refusal() => {
+            context.remembered.put_refusal(&namespace, Some(error.to_string()));
+        }
+        // It was not reached: nothing new is known.
+        Err(_) => {}
+    }
+    written
+}
+
+async fn write(
+    context: &Context,
+    namespace: &str,
+    groups: &[Arc<SeenGroup>],
+) -> Result<Again, ReconcileError> {
     let announced = context.announced.borrow().clone();
     if let Some(complete) = announced.complete() {
-        let shown = context.children.config_maps.get(&namespace, GROUPS_CONFIG_MAP);
+        let shown = context.children.config_maps.get(namespace, GROUPS_CONFIG_MAP);
         if shown.as_ref().is_none_or(|map| render::is_ours(&map.metadata)) {
             let data = shown.as_ref().and_then(|map| map.data.clone());
-            let last = context.remembered.texts(&namespace, data);
-            let wanted = render::config_map(&namespace, &groups, complete, &last);
+            let last = context.remembered.texts(namespace, data);
+            let wanted = render::config_map(namespace, groups, complete, &last);
             if !shown.is_some_and(|map| render::map_is_as_wanted(&map, &wanted)) {
-                let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
+                let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
                 call(api.patch(GROUPS_CONFIG_MAP, &applied(), &Patch::Apply(&wanted)))
                     .await
                     .map_err(ReconcileError::of("write its ConfigMap"))?;
             }
-            context.remembered.put_texts(&namespace, wanted.data.unwrap_or_default());
+            context.remembered.put_texts(namespace, wanted.data.unwrap_or_default());
         }
     }
-    let next = bind(&context, &namespace, &groups).await?;
+    let next = bind(context, namespace, groups).await?;
     Ok(next.map_or(Again::WhenAsked, Again::After))
 }
 
@@ -81,7 +102,7 @@ pub async fn reconcile(context: Context, namespace: String) -> Result<Again, Rec
 async fn bind(
     context: &Context,
     namespace: &str,
-    groups: &[std::sync::Arc<crate::groups::SeenGroup>],
+    groups: &[Arc<SeenGroup>],
 ) -> Result<Option<Duration>, ReconcileError> {
     let pods = context.pods.in_namespace(namespace);
     let members = pods.iter().filter(|pod| pod.is_live() && pod.is_injected());
@@ -135,6 +156,18 @@ impl Remembered {
         state.texts.insert(namespace.to_owned(), texts);
     }
 
+    /// Why the API server did not take the namespace's objects, if it did not.
+    pub fn refusal(&self, namespace: &str) -> Option<String> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.refusals.get(namespace).cloned()
+    }
+
+    fn put_refusal(&self, namespace: &str, words: Option<String>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.refusals.remove(namespace);
+        state.refusals.extend(words.map(|words| (namespace.to_owned(), words)));
+    }
+
     /// The accounts that have the right: those of pods there are, and for a while those of
     /// pods there were. And how long until one loses it.
     fn accounts(
@@ -162,6 +195,7 @@ impl Remembered {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.texts.remove(namespace);
         state.accounts.remove(namespace);
+        state.refusals.remove(namespace);
     }
 }
 

@@ -56,6 +56,12 @@ impl ReconcileError {
     pub fn of(doing: &'static str) -> impl FnOnce(CallError) -> Self {
         move |error| Self { doing, error }
     }
+
+    /// Whether the API server was reached and does not want it so.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.error.is_refusal()
+    }
 }
 
 /// Brings one group to where it should be, and says how it stands.
@@ -76,7 +82,7 @@ pub async fn reconcile(context: Context, key: Key) -> Result<Again, ReconcileErr
         Ok(group) => match apply(&context, group, service.as_deref()).await {
             Ok(()) => Ok(None),
             // What was refused is told, and tried again.
-            Err(error) if error.code().is_some_and(|code| (400..500).contains(&code)) => {
+            Err(error) if error.is_refusal() => {
                 let rejection = Rejection::Refused(error.to_string());
                 Err((rejection, ReconcileError::of("write its Service")(error)))
             }
@@ -164,7 +170,7 @@ fn next_look(facts: &Facts, now: Timestamp) -> Duration {
     let created = facts.seen.metadata().creation_timestamp.as_ref();
     let is_new = created.is_some_and(|time| now.as_second() - time.0.as_second() < NEW);
     let passing = facts.rejection == Some(Rejection::PredecessorGoing)
-        || facts.publication == Publication::Pending;
+        || matches!(facts.publication, Publication::Pending | Publication::Refused(_));
     if passing {
         PASSING
     } else if facts.pods.is_empty() && is_new {

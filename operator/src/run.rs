@@ -248,6 +248,7 @@ impl Base {
         );
         let context = Context {
             client: self.client.clone(),
+            namespace: self.args.place.namespace.clone(),
             groups,
             pods,
             children: Children::default(),

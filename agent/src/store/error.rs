@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use coppice_api::cluster::HELD_DATABASE;
+
 /// Why a store did not open, read or write.
 ///
 /// Of a write that failed with anything but [`Stopped`](StoreError::Stopped)
@@ -12,7 +14,7 @@ pub enum StoreError {
     /// Another process holds the data directory. Do not start; nothing was
     /// touched.
     #[error(
-        "the data directory {} is held by another agent{}: stop that one, or give this one its own `dataDir`",
+        "the data directory {} {HELD_DATABASE}{}: stop that one, or give this one its own `dataDir`",
         directory.display(), OtherProcess(*pid)
     )]
     Locked {

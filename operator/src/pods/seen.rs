@@ -77,6 +77,8 @@ pub struct AgentContainer {
     pub started: bool,
     /// Why it waits, if it does.
     pub waiting: Option<Waiting>,
+    /// The last line that it wrote before it failed last, if it did.
+    pub last_words: Option<String>,
     /// Where it keeps its data.
     pub volume: Option<DataVolume>,
     /// From how many bytes on it refuses local writes.
@@ -197,6 +199,7 @@ impl AgentContainer {
             image: container.image.clone().unwrap_or_default(),
             started: status.is_some_and(is_started),
             waiting: status.and_then(Waiting::of),
+            last_words: status.and_then(last_words),
             volume: DataVolume::of(container, spec.volumes.as_deref().unwrap_or_default()),
             data_limit: data_limit(container),
         })
@@ -234,6 +237,15 @@ impl DataVolume {
 fn is_started(status: &ContainerStatus) -> bool {
     let runs = |state: &ContainerState| state.running.is_some();
     status.started == Some(true) && status.state.as_ref().is_some_and(runs)
+}
+
+/// The sidecar is injected so that the kubelet keeps the end of what it wrote.
+fn last_words(status: &ContainerStatus) -> Option<String> {
+    let ended = |state: &Option<ContainerState>| state.as_ref()?.terminated.clone();
+    let ended = ended(&status.state).or_else(|| ended(&status.last_state))?;
+    let lines = ended.message.filter(|_| ended.exit_code != 0)?;
+    let last = lines.lines().rev().find(|line| !line.trim().is_empty())?;
+    Some(last.trim().to_owned())
 }
 
 fn data_limit(agent: &Container) -> Option<u64> {
@@ -320,6 +332,25 @@ mod tests {
         let seen = SeenPod::of(pod);
         assert!(!seen.is_started());
         assert_eq!(seen.agent.unwrap().waiting.unwrap().reason, "ImagePullBackOff");
+    }
+
+    #[test]
+    fn the_last_words_of_an_agent_that_failed_are_kept() {
+        let mut pod = pod();
+        let statuses = pod.status.as_mut().unwrap().init_container_statuses.as_mut().unwrap();
+        let ended = |code: i32, message: &str| {
+            let ended = json!({"exitCode": code, "message": message});
+            Some(serde_json::from_value(json!({"terminated": ended})).unwrap())
+        };
+        statuses[0].last_state = ended(1, "{\"level\":\"INFO\"}\ncoppice-agent: no\n\n");
+        let words = |pod: &Pod| SeenPod::of(pod.clone()).agent.unwrap().last_words;
+        assert_eq!(words(&pod).as_deref(), Some("coppice-agent: no"));
+        let statuses = pod.status.as_mut().unwrap().init_container_statuses.as_mut().unwrap();
+        statuses[0].state = ended(1, "coppice-agent: newer");
+        assert_eq!(words(&pod).as_deref(), Some("coppice-agent: newer"));
+        let statuses = pod.status.as_mut().unwrap().init_container_statuses.as_mut().unwrap();
+        statuses[0].state = ended(0, "stopped");
+        assert_eq!(words(&pod), None, "it ended well");
     }
 
     #[test]

@@ -72,6 +72,7 @@ fn ready(facts: &Facts) -> Finding {
         .or_else(|| members::orphaned_data(facts))
         .or_else(|| pods::none_to_inject(facts))
         .or_else(|| pods::all_uninjected(facts))
+        .or_else(|| pods::volume_shared(facts))
         .or_else(|| pods::failing(facts))
         .or_else(|| members::conflict(facts))
         .or_else(|| pods::starting(facts));
@@ -180,8 +181,10 @@ fn converged(facts: &Facts) -> Finding {
 fn certificates(facts: &Facts) -> Finding {
     let about = ConditionType::CertificatesReady;
     if facts.publication == Publication::OperatorUnknown {
-        let message = "the operator's authorities are not ready: kubectl logs -n coppice-system \
-                       deployment/coppice-operator";
+        let message = format!(
+            "the operator's authorities are not ready: kubectl logs -n {} deployment/coppice-operator",
+            facts.operator_namespace
+        );
         return bad(about, Obstacle::new(ConditionReason::CertificatesPending, message));
     }
     match facts.view.as_ref().filter(|view| view.asked > 0) {
@@ -197,7 +200,7 @@ fn certificates(facts: &Facts) -> Finding {
 
 fn storage(facts: &Facts) -> Finding {
     let about = ConditionType::StorageHealthy;
-    if let Some(obstacle) = members::storage(facts) {
+    if let Some(obstacle) = pods::volume_shared(facts).or_else(|| members::storage(facts)) {
         return bad(about, obstacle);
     }
     match facts.view.as_ref().filter(|view| view.asked > 0) {
@@ -268,16 +271,18 @@ fn refused(facts: &Facts) -> Option<Obstacle> {
 
 fn unpublished(facts: &Facts) -> Option<Obstacle> {
     let namespace = facts.namespace();
-    let (reason, message) = match facts.publication {
+    let (reason, message) = match &facts.publication {
         Publication::Current => return None,
         Publication::Pending => {
             (ConditionReason::Applying, "agents are about to be told".to_owned())
         }
         Publication::OperatorUnknown => (
             ConditionReason::OperatorStarting,
-            "agents are told as soon as the operator knows its own address and authorities: kubectl \
-             get service,secret -n coppice-system"
-                .to_owned(),
+            format!(
+                "agents are told as soon as the operator knows its own address and authorities: \
+                 kubectl get service,secret -n {}",
+                facts.operator_namespace
+            ),
         ),
         Publication::NameTaken => (
             ConditionReason::NameTaken,
@@ -285,6 +290,15 @@ fn unpublished(facts: &Facts) -> Option<Obstacle> {
                 "the ConfigMap {GROUPS_CONFIG_MAP} was not made by the operator, and is left as it \
                  is, so agents are told nothing; delete it: kubectl delete configmap \
                  {GROUPS_CONFIG_MAP} -n {namespace}"
+            ),
+        ),
+        Publication::Refused(words) => (
+            ConditionReason::ApiRefused,
+            format!(
+                "the API server refuses what tells the agents of namespace {namespace} their groups, \
+                 and they keep what they were told before: {words}; if it is too long, move groups to \
+                 another namespace; if a right is lacking, install the chart's again: kubectl \
+                 describe clusterrole coppice-operator"
             ),
         ),
     };

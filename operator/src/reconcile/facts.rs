@@ -19,6 +19,8 @@ const NAMED: usize = 5;
 pub struct Facts {
     /// The group.
     pub seen: Arc<SeenGroup>,
+    /// The operator's own namespace, for messages.
+    pub operator_namespace: String,
     /// Why nothing was written, if nothing was.
     pub rejection: Option<Rejection>,
     /// Whether its agents can know of it as it is now, and of this operator.
@@ -45,7 +47,7 @@ pub struct Bystander {
 }
 
 /// Whether agents can know of a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Publication {
     /// The namespace's `ConfigMap` holds it as it is.
     Current,
@@ -55,6 +57,8 @@ pub enum Publication {
     OperatorUnknown,
     /// There is a `ConfigMap` of that name, which the operator did not make.
     NameTaken,
+    /// The API server refuses what all groups of the namespace share: its words.
+    Refused(String),
 }
 
 impl Facts {

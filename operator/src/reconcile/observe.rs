@@ -56,6 +56,7 @@ pub(super) async fn facts(
     let namespace = seen.metadata().namespace.clone().unwrap_or_default();
     let mut facts = Facts {
         seen: seen.clone(),
+        operator_namespace: context.namespace.clone(),
         rejection,
         publication: publication(context, &namespace, seen),
         pods: Vec::new(),
@@ -103,6 +104,9 @@ async fn bystanders(
 
 /// Whether the namespace's agents can know of the group.
 fn publication(context: &Context, namespace: &str, seen: &SeenGroup) -> Publication {
+    if let Some(words) = context.remembered.refusal(namespace) {
+        return Publication::Refused(words);
+    }
     let announced = context.announced.borrow().clone();
     let Some(complete) = announced.complete() else { return Publication::OperatorUnknown };
     let Some(map) = context.children.config_maps.get(namespace, GROUPS_CONFIG_MAP) else {

@@ -24,7 +24,7 @@ pub const OPERATOR_KEY: &str = "operator.json";
 /// Its key with the authorities that the operator's own port is verified by, as PEM.
 pub const SERVING_AUTHORITIES_KEY: &str = "serving-authorities.pem";
 /// Its key with the authorities that peers are verified by, as PEM: the one that signs
-/// now first. A certificate of another one of them is valid, and is to be renewed soon.
+/// now first. A certificate of another one of them is as good until it ends.
 pub const PEERS_AUTHORITIES_KEY: &str = "peers-authorities.pem";
 
 /// In the agent's container: what the operator and Kubernetes mount.
@@ -39,6 +39,9 @@ pub const OPERATOR_TOKEN_FILE: &str = "operator/token";
 pub const IDENTITY_DIR: &str = "/var/run/coppice/identity";
 /// The data volume; the database is in `coppice/<pod name>` below it.
 pub const DATA_MOUNT: &str = "/var/lib/coppice";
+
+/// In what an agent writes last if it does not start because another has its database.
+pub const HELD_DATABASE: &str = "is held by another agent";
 
 /// The audience of the token that agents show the operator.
 pub const SIGNING_AUDIENCE: &str = "coppice-operator";

@@ -10,8 +10,6 @@ use crate::pods::SeenPod;
 
 /// Local writes stop at this part of a pod's summed sizes.
 const USABLE_PERCENT: u64 = 80;
-/// What an agent says of a database that another holds begins with this word.
-const LOCKED: &str = "locked";
 
 /// Members hold data of a group of this name that was deleted.
 pub(super) fn orphaned_data(facts: &Facts) -> Option<Obstacle> {
@@ -104,14 +102,11 @@ pub(super) fn storage(facts: &Facts) -> Option<Obstacle> {
     let view = facts.view.as_ref()?;
     let namespace = facts.namespace();
     if let Some((pod, problem)) = view.failing.first_key_value() {
-        let is_shared = problem.contains(LOCKED);
-        let reason =
-            if is_shared { ConditionReason::VolumeShared } else { ConditionReason::StorageFailed };
         let message = format!(
             "{}: {problem}; see: kubectl logs {pod} -n {namespace} -c coppice-agent",
             some(view.failing.keys().map(String::as_str))
         );
-        return Some(Obstacle::new(reason, message));
+        return Some(Obstacle::new(ConditionReason::StorageFailed, message));
     }
     if !view.full.is_empty() {
         let message = format!(

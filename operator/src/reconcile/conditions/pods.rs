@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coppice_api::cluster::INJECT_LABEL;
+use coppice_api::cluster::{HELD_DATABASE, INJECT_LABEL};
 use coppice_api::v1alpha1::{ConditionReason, VolumeKind};
 
 use super::super::facts::{Facts, some, workload, workloads};
@@ -180,17 +180,33 @@ pub(super) fn failing(facts: &Facts) -> Option<Obstacle> {
             return Some(Obstacle::new(ConditionReason::ImageUnavailable, message));
         }
     }
-    for Waits { pod, waiting, .. } in &waiting {
+    for Waits { pod, agent, waiting } in &waiting {
         if FAILING.contains(&waiting.reason.as_str()) {
+            let words = agent.last_words.as_ref().unwrap_or(&waiting.message);
             let message = format!(
-                "{}: the agent does not start ({}): {}; see: kubectl logs {} -n {namespace} -c \
+                "{}: the agent does not start ({}): {words}; see: kubectl logs {} -n {namespace} -c \
                  coppice-agent --previous",
-                pod.name, waiting.reason, waiting.message, pod.name
+                pod.name, waiting.reason, pod.name
             );
             return Some(Obstacle::new(ConditionReason::AgentFailing, message));
         }
     }
     None
+}
+
+/// An agent does not start because another has its database.
+pub(super) fn volume_shared(facts: &Facts) -> Option<Obstacle> {
+    let namespace = facts.namespace();
+    let words = |pod: &Arc<SeenPod>| pod.agent.as_ref()?.last_words.clone();
+    let (pod, words) = facts.injected().filter(|pod| !pod.is_started()).find_map(|pod| {
+        Some((pod, words(pod)?)).filter(|(_, words)| words.contains(HELD_DATABASE))
+    })?;
+    let message = format!(
+        "{}: {words}; it starts when the other pod of that name is gone from the volume: kubectl \
+         get pods -n {namespace} -o wide; kubectl describe pod {} -n {namespace}",
+        pod.name, pod.name
+    );
+    Some(Obstacle::new(ConditionReason::VolumeShared, message))
 }
 
 /// Agents have not started yet.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use coppice_api::cluster::INJECTED_LABEL;
+use coppice_api::cluster::{HELD_DATABASE, INJECTED_LABEL};
 use coppice_api::v1alpha1::{ConditionReason as Reason, ConditionType as Type, ReplicationGroup};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -46,6 +46,7 @@ fn member(name: &str) -> SeenPod {
             image: "coppice-agent:1".into(),
             started: true,
             waiting: None,
+            last_words: None,
             volume: Some(DataVolume::EmptyDir),
             data_limit: Some(858_993_459),
         }),
@@ -57,6 +58,7 @@ fn member(name: &str) -> SeenPod {
 fn healthy() -> Facts {
     Facts {
         seen: Arc::new(SeenGroup::Read(read("views", |_| {}))),
+        operator_namespace: "platform".to_owned(),
         rejection: None,
         publication: Publication::Current,
         pods: vec![Arc::new(member("web-1")), Arc::new(member("web-2"))],
@@ -91,6 +93,10 @@ fn waits(pod: &mut SeenPod, reason: &str, message: &str) {
     let agent = pod.agent.as_mut().unwrap();
     agent.started = false;
     agent.waiting = Some(Waiting { reason: reason.into(), message: message.into() });
+}
+
+fn says(pod: &mut SeenPod, words: &str) {
+    pod.agent.as_mut().unwrap().last_words = Some(words.to_owned());
 }
 
 fn respec(facts: &mut Facts, change: impl FnOnce(&mut Value)) {
@@ -206,6 +212,26 @@ const CASES: &[Case] = &[
         &["web-2", "kubectl logs web-2 -n shop -c coppice-agent"],
     ),
     (
+        |f| {
+            let pod = Arc::make_mut(&mut f.pods[1]);
+            waits(pod, "CrashLoopBackOff", "back-off 10s");
+            says(pod, "coppice-agent: /etc/coppice: not a folder");
+        },
+        Type::Ready,
+        Reason::AgentFailing,
+        &["web-2", "/etc/coppice: not a folder"],
+    ),
+    (
+        |f| {
+            let pod = Arc::make_mut(&mut f.pods[1]);
+            waits(pod, "CrashLoopBackOff", "back-off 10s");
+            says(pod, &format!("coppice-agent: the data directory /d {HELD_DATABASE}: stop"));
+        },
+        Type::StorageHealthy,
+        Reason::VolumeShared,
+        &["web-2", "/d is held", "kubectl get pods -n shop"],
+    ),
+    (
         |f| waits(Arc::make_mut(&mut f.pods[1]), "PodInitializing", ""),
         Type::Ready,
         Reason::MembersStarting,
@@ -281,6 +307,24 @@ const CASES: &[Case] = &[
         Type::Progressing,
         Reason::Paused,
         &["kubectl patch replicationgroup views -n shop", "\"paused\":false"],
+    ),
+    (
+        |f| f.publication = Publication::OperatorUnknown,
+        Type::CertificatesReady,
+        Reason::CertificatesPending,
+        &["kubectl logs -n platform deployment/coppice-operator"],
+    ),
+    (
+        |f| f.publication = Publication::OperatorUnknown,
+        Type::Progressing,
+        Reason::OperatorStarting,
+        &["kubectl get service,secret -n platform"],
+    ),
+    (
+        |f| f.publication = Publication::Refused("Too long: at most 1048576 bytes".to_owned()),
+        Type::Progressing,
+        Reason::ApiRefused,
+        &["Too long", "namespace shop", "another namespace"],
     ),
     (
         |f| f.publication = Publication::NameTaken,
