@@ -201,7 +201,7 @@ fn sample<T>(all: &[T], turn: usize) -> impl Iterator<Item = &T> {
 async fn ask(identity: &PollIdentity, pod: &SeenPod) -> Result<AgentReport, PollError> {
     let ip = pod.ips.first().ok_or(PollError::NoAddress)?;
     let stream = TcpStream::connect(SocketAddr::new(*ip, PEERS_PORT)).await?;
-    let config = Arc::new(identity.client_config(&pod.uid, ALPN)?);
+    let config = Arc::new(identity.client_config((&pod.namespace, &pod.uid), ALPN)?);
     let name = ServerName::from(*ip);
     let stream = TlsConnector::from(config).connect(name, stream).await?;
     let (mut sender, connection) =

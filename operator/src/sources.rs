@@ -92,6 +92,7 @@ impl SigningSource for Sources {
 
 fn signable(pod: &SeenPod) -> SignablePod {
     SignablePod {
+        namespace: pod.namespace.clone(),
         uid: pod.uid.clone(),
         labels: pod.labels.clone(),
         finished: pod.phase == Phase::Finished,

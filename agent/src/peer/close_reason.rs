@@ -87,7 +87,7 @@ pub(super) fn mend_said(label: &str) -> Option<&'static str> {
     match label {
         "unauthorised" => Some(
             "this agent's certificate is for other groups: issue it with the URI name \
-             urn:coppice:<cluster>:<id of this group>, or with none that begins with urn:coppice:",
+             urn:coppice:<realm>:<id of this group>, or with none that begins with urn:coppice:",
         ),
         label => mend(label),
     }
@@ -101,7 +101,7 @@ pub(super) fn mend(label: &str) -> Option<&'static str> {
         }
         "unauthorised" => Some(
             "the peer's certificate is for other groups: issue it with the URI name \
-             urn:coppice:<cluster>:<id of this group>, or with none that begins with urn:coppice:",
+             urn:coppice:<realm>:<id of this group>, or with none that begins with urn:coppice:",
         ),
         "protocol" => Some(
             "one side does not speak the peers' protocol: list the address of the other agent's \

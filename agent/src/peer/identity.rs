@@ -12,7 +12,7 @@ pub enum PeerIdentity {
     /// for all groups.
     AllGroups,
     /// Its certificate is of our CA and names the ids of the groups it stands
-    /// for, as `urn:coppice:<cluster>:<group id>`; possibly none.
+    /// for, as `urn:coppice:<realm>:<group id>`; possibly none.
     Groups(Vec<Uuid>),
 }
 

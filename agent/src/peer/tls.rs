@@ -52,8 +52,8 @@ pub(super) struct TlsConfigs {
     server: Arc<ServerConfig>,
     /// When our own certificate expires, in Unix seconds.
     pub(super) not_after: i64,
-    /// The cluster that our own certificate names: names of others count for nothing.
-    cluster: Option<Arc<str>>,
+    /// The realm that our own certificate names: names of others count for nothing.
+    realm: Option<Arc<str>>,
     /// SHA-256 of each authority that peers are verified by, in hexadecimal, sorted.
     pub(super) trusted: Vec<String>,
     /// Why peers would refuse our own certificate now, if they would. No reason not to
@@ -136,7 +136,7 @@ impl TlsConfigs {
         let own = chain.first().and_then(|own| Proof::read(own, None));
         let not_after = own.as_ref().and_then(|proof| proof.not_after);
         let not_after = not_after.ok_or(TlsError::NoCertificate(TlsField::Certificate))?;
-        let cluster = own.and_then(|proof| proof.cluster);
+        let realm = own.and_then(|proof| proof.realm);
         chain.first().map_or(Ok(()), own::check_version)?;
         let dialler = Arc::new(ChainVerifier::new(&roots, &provider));
         let listener = client_verifier(roots, Arc::clone(&provider))?;
@@ -161,13 +161,13 @@ impl TlsConfigs {
         server.alpn_protocols = vec![ALPN.to_vec()];
         server.send_tls13_tickets = 0;
         let (client, server) = (Arc::new(client), Arc::new(server));
-        Ok(Self { client, server, not_after, cluster, trusted, refusal })
+        Ok(Self { client, server, not_after, realm, trusted, refusal })
     }
 
     fn proof_of(&self, connection: &CommonState) -> io::Result<Proof> {
         let certificate = connection.peer_certificates().and_then(<[CertificateDer<'_>]>::first);
         certificate
-            .and_then(|certificate| Proof::read(certificate, self.cluster.as_deref()))
+            .and_then(|certificate| Proof::read(certificate, self.realm.as_deref()))
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no readable certificate"))
     }
 

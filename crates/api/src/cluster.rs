@@ -15,8 +15,8 @@ pub use names::{
     AGENT_CONTAINER, APP_PORT, AUTHORITIES_ROTATION, CLUSTER_DIR, DATA_MOUNT, GROUP_LABEL,
     GROUPS_CONFIG_MAP, GROUPS_DIR, HELD_DATABASE, IDENTITY_DIR, INJECT_LABEL, INJECTED_LABEL,
     LABELS_FILE, OPERATIONS_PORT, OPERATOR_KEY, OPERATOR_TOKEN_FILE, PEERS_AUTHORITIES_KEY,
-    PEERS_PORT, REPORT_PATH, SERVING_AUTHORITIES_KEY, SIGNING_AUDIENCE, SIGNING_PATH, group_of_key,
-    group_uri, key_of_group, operator_uri, peer_service, pod_uri,
+    PEERS_PORT, REPORT_PATH, SERVING_AUTHORITIES_KEY, SIGNING_AUDIENCE, SIGNING_PATH, cluster_of,
+    group_of_key, group_uri, key_of_group, operator_uri, peer_service, pod_uri, realm,
 };
 pub use published::{CONTRACT_VERSION, PublishedGroup, PublishedOperator};
 pub use report::{

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coppice_api::cluster::pod_uri;
+use coppice_api::cluster::{pod_uri, realm};
 use coppice_tls::ChainVerifier;
 use rustls::client::Resumption;
 use rustls::crypto::ring;
@@ -38,16 +38,20 @@ impl PollIdentity {
         })
     }
 
-    /// TLS for a connection to the agent of one pod: it must prove that it is that
-    /// pod's. Speaks `alpn`.
+    /// TLS for a connection to the agent of one pod, by namespace and UID: it must prove
+    /// that it is that pod's. Speaks `alpn`.
     ///
     /// # Errors
     ///
     /// If key or protocol are not supported by the library, which they are.
-    pub fn client_config(&self, pod_uid: &str, alpn: &[u8]) -> Result<ClientConfig, Error> {
+    pub fn client_config(
+        &self,
+        (namespace, pod_uid): (&str, &str),
+        alpn: &[u8],
+    ) -> Result<ClientConfig, Error> {
         let provider = Arc::new(ring::default_provider());
-        let verifier =
-            ChainVerifier::new(&self.roots, &provider).naming(pod_uri(&self.cluster, pod_uid));
+        let uri = pod_uri(&realm(&self.cluster, namespace), pod_uid);
+        let verifier = ChainVerifier::new(&self.roots, &provider).naming(uri);
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])?
             .dangerous()
@@ -87,7 +91,7 @@ mod tests {
         let state = authorities.shared.state.borrow();
         let peers = &state.loaded.as_ref().unwrap().peers;
         let key = KeyPair::generate().unwrap();
-        let names = vec![LeafName::Uri(pod_uri(CLUSTER, uid))];
+        let names = vec![LeafName::Uri(pod_uri(&realm(CLUSTER, "shop"), uid))];
         let leaf = Leaf { subject: "coppice-agent", names, client: true, life: PEER_LIFE };
         let now = OffsetDateTime::now_utc();
         let certificate = issue::sign(&leaf, &key, &peers.signer, now).unwrap();
@@ -132,7 +136,7 @@ mod tests {
     async fn the_operator_and_the_right_agent_know_each_other() {
         let authorities = ready();
         let identity = authorities.poll_identity().unwrap();
-        let client = || identity.client_config("pod-a", b"h2").unwrap();
+        let client = || identity.client_config(("shop", "pod-a"), b"h2").unwrap();
         let seen = shake(client(), agent(&authorities, "pod-a")).unwrap();
         assert_eq!(seen, [coppice_api::cluster::operator_uri(CLUSTER)]);
         let error = shake(client(), agent(&authorities, "pod-b")).unwrap_err();

@@ -27,7 +27,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use coppice_api::cluster::{
     CertificateRequest, CertificateResponse, INJECTED_LABEL, PublishedGroup, SIGNING_PATH,
-    group_uri, pod_uri,
+    group_uri, pod_uri, realm,
 };
 use k8s_openapi::api::authentication::v1::TokenReviewStatus;
 use rcgen::{CertificateSigningRequestParams, PublicKeyData as _, SubjectPublicKeyInfo};
@@ -76,6 +76,8 @@ pub trait SigningSource: Send + Sync + 'static {
 /// What of a pod decides about its certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SignablePod {
+    /// Its namespace.
+    pub namespace: String,
     /// Its UID.
     pub uid: String,
     /// Its labels.
@@ -170,8 +172,8 @@ impl<S: SigningSource> Signing<S> {
     ) -> BTreeSet<Uuid> {
         let shared = &self.authorities.shared;
         let Some(previous) = &asked.previous else { return BTreeSet::new() };
-        let cluster = &shared.settings.cluster;
-        let holder = previous::Holder { cluster, pod_uid: &pod.uid, key };
+        let realm = realm(&shared.settings.cluster, &pod.namespace);
+        let holder = previous::Holder { realm: &realm, pod_uid: &pod.uid, key };
         previous::groups(previous, &holder, &loaded.peers.roots, shared.clock.now()).unwrap_or_else(
             |problem| {
                 debug!(pod = pod.uid, %problem, "the previous certificate does not count");
@@ -188,9 +190,9 @@ impl<S: SigningSource> Signing<S> {
         loaded: &Loaded,
     ) -> Result<CertificateResponse, Refusal> {
         let shared = &self.authorities.shared;
-        let cluster = &shared.settings.cluster;
-        let names = groups.iter().map(|group| group_uri(cluster, *group));
-        let names = names.chain([pod_uri(cluster, &pod.uid)]).map(LeafName::Uri).collect();
+        let realm = realm(&shared.settings.cluster, &pod.namespace);
+        let names = groups.iter().map(|group| group_uri(&realm, *group));
+        let names = names.chain([pod_uri(&realm, &pod.uid)]).map(LeafName::Uri).collect();
         let leaf = Leaf { subject: "coppice-agent", names, client: true, life: PEER_LIFE };
         let signed = issue::sign(&leaf, key, &loaded.peers.signer, shared.clock.now());
         let signed = signed.map_err(|error| Refusal::BadKey(error.to_string()))?;

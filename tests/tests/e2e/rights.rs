@@ -273,9 +273,13 @@ fn only_members_of_a_group_speak_to_its_peers_ports() -> Result<(), Failure> {
         assert!(!speaks(kubectl, &members[0], Some(&stranger))?, "a member of another group");
         assert!(!speaks(kubectl, &members[0], None)?, "without a certificate");
 
-        // The same names in another namespace are another group.
+        // The same names in another namespace are another group, and so is the same id,
+        // which anyone may ask for.
+        let id = kubectl.get("replicationgroup", "hits")?["status"]["id"].clone();
         test("peers2", |cluster, elsewhere| {
-            elsewhere.kubectl.apply(&group("hits", "PNCounter", "web"))?;
+            let mut taken = group("hits", "PNCounter", "web");
+            taken["spec"]["id"] = id;
+            elsewhere.kubectl.apply(&taken)?;
             let web = Workload::deployment("web", 1);
             web.apply(cluster, elsewhere)?;
             let (pods, _) = until("a pod", SOON, || web.running(&elsewhere.kubectl, 1))?;

@@ -168,13 +168,14 @@ async fn ask(address: SocketAddr, folder: &Path, path: &str) -> (StatusCode, Str
 async fn the_report_is_for_the_operator_of_the_cluster_only() {
     let ca = Authority::new();
     let folder = tempfile::tempdir().unwrap();
-    ca.write(folder.path(), &named(&format!("urn:coppice:c1:{GROUP}")));
+    ca.write(folder.path(), &named(&format!("urn:coppice:c1/shop:{GROUP}")));
     let node = Node::start(in_cluster(folder.path()), &["g"]).await;
     let address = node.supervisor.local_addr();
     for (uri, expected) in [
         ("urn:coppice:c1:operator", StatusCode::OK),
         ("urn:coppice:c2:operator", StatusCode::FORBIDDEN),
-        (&format!("urn:coppice:c1:{GROUP}"), StatusCode::FORBIDDEN),
+        ("urn:coppice:c1/shop:operator", StatusCode::FORBIDDEN),
+        (&format!("urn:coppice:c1/shop:{GROUP}"), StatusCode::FORBIDDEN),
         ("https://anyone", StatusCode::FORBIDDEN),
     ] {
         let client = tempfile::tempdir().unwrap();

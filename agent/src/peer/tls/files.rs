@@ -162,7 +162,7 @@ pub fn examine(authorities_pem: &str, certificate: &str, key: &str) -> Result<Ce
     if let Some(refusal) = configs.refusal {
         return Err(refusal.into());
     }
-    let proof = Proof::read(&own, configs.cluster.as_deref());
+    let proof = Proof::read(&own, configs.realm.as_deref());
     let proof = proof.ok_or(TlsError::NoCertificate(TlsField::Certificate))?;
     let groups = match proof.identity {
         PeerIdentity::Groups(groups) => groups,

@@ -2,12 +2,13 @@
 //!
 //! A certificate without any `urn:coppice:` URI name stands for all groups.
 //! One with such names stands for the groups that they name as
-//! `urn:coppice:<cluster>:<group id>`, and for nothing else; what can not be
-//! read grants nothing. Where this agent's own certificate names a cluster, the names
-//! of other clusters grant nothing either.
+//! `urn:coppice:<realm>:<group id>`, and for nothing else; what can not be
+//! read grants nothing. Where this agent's own certificate names a realm (an operator's
+//! do: a namespace of a cluster), the names of other realms grant nothing either.
 
 use std::sync::Arc;
 
+use coppice_api::cluster::cluster_of;
 use rustls::pki_types::CertificateDer;
 use uuid::Uuid;
 use x509_parser::certificate::X509Certificate;
@@ -28,8 +29,8 @@ pub(in crate::peer) struct Proof {
     pub(in crate::peer) identity: PeerIdentity,
     /// Whether it is the cluster's operator, which is told how this agent is.
     pub(in crate::peer) is_operator: bool,
-    /// The cluster that its names are of, if that is one.
-    pub(in crate::peer) cluster: Option<Arc<str>>,
+    /// The realm that its names are of, if that is one.
+    pub(in crate::peer) realm: Option<Arc<str>>,
     /// In Unix seconds; 0 without TLS.
     pub(in crate::peer) not_before: i64,
     /// In Unix seconds; `None` without TLS.
@@ -42,37 +43,40 @@ impl Proof {
     /// Of a connection without TLS.
     pub(in crate::peer) fn none() -> Self {
         let identity = PeerIdentity::Insecure;
-        Self { identity, is_operator: false, cluster: None, not_before: 0, not_after: None }
+        Self { identity, is_operator: false, realm: None, not_before: 0, not_after: None }
     }
 
     /// Reads a certificate; `None` if it is none. Whether it is of our CA, and
-    /// valid, the handshake has checked. Only names of `own` cluster count, if that
-    /// is known.
+    /// valid, the handshake has checked. Only names of our `own` realm count, if that
+    /// is known; the operator is of none, but of the same cluster.
     pub(in crate::peer) fn read(der: &CertificateDer<'_>, own: Option<&str>) -> Option<Self> {
         let (_rest, certificate) = X509Certificate::from_der(der).ok()?;
         let validity = certificate.validity();
         let not_before = validity.not_before.timestamp();
         let not_after = Some(validity.not_after.timestamp());
         let names = our_names(&certificate)?;
-        // Each with its cluster.
+        // Each with its realm.
         let names: Vec<_> = names.iter().map(|name| name.split_once(':')).collect();
-        let mut clusters = names.iter().flatten().map(|(cluster, _)| *cluster);
-        let first = clusters.next().filter(|cluster| !cluster.is_empty());
-        let cluster = first.filter(|first| clusters.all(|cluster| cluster == *first));
-        let counted = names.iter().flatten().filter(|(cluster, _)| match own {
-            Some(own) => *cluster == own,
-            None => !cluster.is_empty(),
+        let mut realms = names.iter().flatten().map(|(realm, _)| *realm);
+        let first = realms.next().filter(|realm| !realm.is_empty());
+        let realm = first.filter(|first| realms.all(|realm| realm == *first));
+        let counted = names.iter().flatten().filter(|(realm, _)| match own {
+            Some(own) => *realm == own,
+            None => !realm.is_empty(),
         });
         let identity = if names.is_empty() {
             PeerIdentity::AllGroups
         } else {
-            let groups = counted.clone().filter_map(|(_, id)| Uuid::try_parse(id).ok());
+            let groups = counted.filter_map(|(_, id)| Uuid::try_parse(id).ok());
             PeerIdentity::Groups(groups.collect())
         };
         // Whose cluster is not known has no operator.
-        let is_operator = own.is_some() && counted.clone().any(|(_, name)| *name == OPERATOR);
-        let cluster = cluster.map(Into::into);
-        Some(Self { identity, is_operator, cluster, not_before, not_after })
+        let is_operator = own.is_some_and(|own| {
+            let operators = names.iter().flatten().filter(|(_, name)| *name == OPERATOR);
+            operators.map(|(cluster, _)| *cluster).any(|cluster| cluster == cluster_of(own))
+        });
+        let realm = realm.map(Into::into);
+        Some(Self { identity, is_operator, realm, not_before, not_after })
     }
 }
 
@@ -121,21 +125,30 @@ mod tests {
     }
 
     #[test]
-    fn names_of_another_cluster_grant_nothing() {
-        let name = format!("urn:coppice:c1:{GROUP}");
-        let granted = |own| proof_with(&[&name, "urn:coppice:c1:pod:p"], own).identity;
-        assert_eq!(granted(Some("c1")), PeerIdentity::Groups(vec![GROUP.parse().unwrap()]));
-        assert_eq!(granted(Some("c2")), PeerIdentity::Groups(vec![]));
-        assert_eq!(proof_with(&[], Some("c1")).identity, PeerIdentity::AllGroups);
+    fn names_of_another_cluster_or_namespace_grant_nothing() {
+        let realm = coppice_api::cluster::realm("c1", "shop");
+        let name = coppice_api::cluster::group_uri(&realm, GROUP.parse().unwrap());
+        let pod = coppice_api::cluster::pod_uri(&realm, "p");
+        let granted = |own| proof_with(&[&name, &pod], own).identity;
+        assert_eq!(granted(Some("c1/shop")), PeerIdentity::Groups(vec![GROUP.parse().unwrap()]));
+        for other in ["c2/shop", "c1/bank", "c1", "c1/shop2", "c1/"] {
+            assert_eq!(granted(Some(other)), PeerIdentity::Groups(vec![]), "{other}");
+        }
+        assert_eq!(proof_with(&[], Some("c1/shop")).identity, PeerIdentity::AllGroups);
     }
 
     #[test]
     fn the_operator_is_known_by_its_name_in_our_cluster() {
         let operator = coppice_api::cluster::operator_uri("c1");
-        assert!(proof_with(&[&operator], Some("c1")).is_operator);
-        assert_eq!(proof_with(&[&operator], Some("c1")).identity, PeerIdentity::Groups(vec![]));
+        for own in ["c1/shop", "c1/bank", "c1"] {
+            let proof = proof_with(&[&operator], Some(own));
+            assert!(proof.is_operator, "{own}");
+            assert_eq!(proof.identity, PeerIdentity::Groups(vec![]));
+        }
         for (uri, own) in [
             (operator.as_str(), Some("c2")),
+            (&operator, Some("c2/shop")),
+            ("urn:coppice:c1/shop:operator", Some("c1/shop")),
             (&operator, None),
             ("urn:coppice:c1:operator:x", Some("c1")),
             ("urn:coppice:c1:pod:operator", Some("c1")),
@@ -146,12 +159,12 @@ mod tests {
     }
 
     #[test]
-    fn the_cluster_is_the_one_that_all_names_are_of() {
+    fn the_realm_is_the_one_that_all_names_are_of() {
         let group = format!("urn:coppice:c1:{GROUP}");
-        let cluster = |uris: &[&str]| proof_with(uris, None).cluster.map(|of| of.to_string());
-        assert_eq!(cluster(&[&group, "urn:coppice:c1:pod:p"]), Some("c1".to_owned()));
-        assert_eq!(cluster(&[&group, "urn:coppice:c2:pod:p"]), None, "of two");
-        assert_eq!(cluster(&["https://a"]), None);
+        let realm = |uris: &[&str]| proof_with(uris, None).realm.map(|of| of.to_string());
+        assert_eq!(realm(&[&group, "urn:coppice:c1:pod:p"]), Some("c1".to_owned()));
+        assert_eq!(realm(&[&group, "urn:coppice:c2:pod:p"]), None, "of two");
+        assert_eq!(realm(&["https://a"]), None);
     }
 
     #[test]

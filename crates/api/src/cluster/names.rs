@@ -72,20 +72,34 @@ pub fn group_of_key(key: &str) -> Option<&str> {
     key.strip_prefix("group.")?.strip_suffix(".json").filter(|name| crate::Group::is_name(name))
 }
 
-/// What a member's certificate names: a group of a cluster, whose id is the UID
-/// of its namespace `kube-system`.
+/// Where the names of a member's certificate count: a namespace of a cluster, whose id
+/// is the UID of its namespace `kube-system`. Anyone who may make groups chooses their
+/// ids, so an id says nothing across namespaces.
 #[must_use]
-pub fn group_uri(cluster: &str, group: Uuid) -> String {
-    format!("urn:coppice:{cluster}:{group}")
+pub fn realm(cluster: &str, namespace: &str) -> String {
+    format!("{cluster}/{namespace}")
+}
+
+/// The cluster of a [`realm`].
+#[must_use]
+pub fn cluster_of(realm: &str) -> &str {
+    realm.split_once('/').map_or(realm, |(cluster, _)| cluster)
+}
+
+/// What a member's certificate names: a group of its [`realm`].
+#[must_use]
+pub fn group_uri(realm: &str, group: Uuid) -> String {
+    format!("urn:coppice:{realm}:{group}")
 }
 
 /// What a member's certificate names beside its groups: the pod that it was made for.
 #[must_use]
-pub fn pod_uri(cluster: &str, pod: &str) -> String {
-    format!("urn:coppice:{cluster}:pod:{pod}")
+pub fn pod_uri(realm: &str, pod: &str) -> String {
+    format!("urn:coppice:{realm}:pod:{pod}")
 }
 
-/// What the operator's certificate names, by which agents know who may read a report.
+/// What the operator's certificate names, by which agents of all namespaces know who may
+/// read a report.
 #[must_use]
 pub fn operator_uri(cluster: &str) -> String {
     format!("urn:coppice:{cluster}:operator")

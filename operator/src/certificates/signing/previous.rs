@@ -21,7 +21,7 @@ use x509_parser::parse_x509_certificate;
 /// Who says that the certificate is theirs.
 #[derive(Debug)]
 pub(super) struct Holder<'a> {
-    pub(super) cluster: &'a str,
+    pub(super) realm: &'a str,
     pub(super) pod_uid: &'a str,
     pub(super) key: &'a SubjectPublicKeyInfo,
 }
@@ -61,10 +61,10 @@ pub(super) fn groups(
         return Err(Problem::OtherKey);
     }
     let names = uris(&der);
-    if !names.contains(&pod_uri(holder.cluster, holder.pod_uid)) {
+    if !names.contains(&pod_uri(holder.realm, holder.pod_uid)) {
         return Err(Problem::OtherPod);
     }
-    let prefix = format!("urn:coppice:{}:", holder.cluster);
+    let prefix = format!("urn:coppice:{}:", holder.realm);
     let group = |name: &String| name.strip_prefix(&prefix)?.parse().ok();
     Ok(names.iter().filter_map(group).collect())
 }

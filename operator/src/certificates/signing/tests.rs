@@ -51,6 +51,10 @@ impl SigningSource for Shop {
     }
 }
 
+fn our_realm() -> String {
+    realm(CLUSTER, "shop")
+}
+
 fn shop() -> Shop {
     let one = |value: &str| vec![value.to_owned()];
     let extra = [
@@ -71,7 +75,12 @@ fn shop() -> Shop {
             user: Some(user),
             error: None,
         },
-        pod: Some(SignablePod { uid: UID.to_owned(), labels: labels.into(), finished: false }),
+        pod: Some(SignablePod {
+            namespace: "shop".to_owned(),
+            uid: UID.to_owned(),
+            labels: labels.into(),
+            finished: false,
+        }),
         groups: Some(vec![
             group("views", VIEWS, &[("app", "web")]),
             group("carts", CARTS, &[("app", "web"), ("tier", "gold")]),
@@ -99,7 +108,7 @@ fn ready() -> (Authorities, WallClock) {
 /// A request that asks for names that are not the pod's to have.
 fn csr(key: &KeyPair) -> String {
     let mut params = CertificateParams::default();
-    let uri = group_uri(CLUSTER, CARTS);
+    let uri = group_uri(&our_realm(), CARTS);
     params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().unwrap())];
     params.serialize_request(key).unwrap().pem().unwrap()
 }
@@ -146,7 +155,7 @@ async fn a_pod_gets_the_groups_that_select_it_and_no_other_name() {
     let (_, certificate) = parse_x509_certificate(&der).unwrap();
     let mut names = uris(&der);
     names.sort();
-    let mut expected = [group_uri(CLUSTER, VIEWS), pod_uri(CLUSTER, UID)];
+    let mut expected = [group_uri(&our_realm(), VIEWS), pod_uri(&our_realm(), UID)];
     expected.sort();
     assert_eq!(names, expected);
     let all = certificate.subject_alternative_name().unwrap().unwrap().value.general_names.len();
@@ -174,7 +183,7 @@ async fn a_pod_without_a_group_gets_a_certificate_of_itself() {
     let shop = Shop { groups: Some(Vec::new()), ..shop() };
     let answer = ask(&authorities, shop, "good", body(csr(&key), None)).await.unwrap();
     assert_eq!(answer.groups, Vec::<Uuid>::new());
-    assert_eq!(uris(&der(&answer.certificate)), [pod_uri(CLUSTER, UID)]);
+    assert_eq!(uris(&der(&answer.certificate)), [pod_uri(&our_realm(), UID)]);
 }
 
 #[tokio::test]
