@@ -76,10 +76,19 @@ pub struct View {
     pub orphans: Vec<String>,
     /// Published groups that are not served, for other data by their name.
     pub refused: Vec<RefusedGroup>,
-    /// What is published and cannot be used.
+    /// Published groups that cannot be used as they are, by name, and why.
+    pub unused: BTreeMap<String, String>,
+    /// What else is published and cannot be used.
     pub problems: Vec<String>,
     /// Published fields that this release does not know.
     pub unknown_fields: usize,
+}
+
+impl View {
+    /// All that is published and cannot be used.
+    pub fn all_problems(&self) -> impl Iterator<Item = &String> {
+        self.problems.iter().chain(self.unused.values())
+    }
 }
 
 impl Cluster {
@@ -220,7 +229,8 @@ impl Cluster {
             ids: standing.ids(),
             orphans: orphans.map(|(name, _)| name.clone()).collect(),
             refused: standing.refused.clone(),
-            problems: standing.problems.clone(),
+            unused: standing.unused.clone(),
+            problems: published.as_ref().map(|of| of.problems.clone()).unwrap_or_default(),
             unknown_fields: published.as_ref().map_or(0, |published| published.unknown_fields),
         }
     }

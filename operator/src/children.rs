@@ -37,9 +37,10 @@ impl Children {
         metrics: &Metrics,
     ) -> impl Future<Output = ()> + Send + use<> {
         let by_name = |name: &str| format!("metadata.name={name}");
-        let services = Watch::all("services").labels(GROUP_LABEL);
-        let config_maps = Watch::all("configmaps").fields(by_name(GROUPS_CONFIG_MAP));
-        let bindings = Watch::all("rolebindings").fields(by_name(names::AGENT_ROLE_BINDING));
+        let services = Watch::all("services").labels(GROUP_LABEL).within(scope);
+        let config_maps = Watch::all("configmaps").fields(by_name(GROUPS_CONFIG_MAP)).within(scope);
+        let bindings =
+            Watch::all("rolebindings").fields(by_name(names::AGENT_ROLE_BINDING)).within(scope);
         let mut follows = each(&services, &self.services, client, scope, metrics);
         follows.extend(each(&config_maps, &self.config_maps, client, scope, metrics));
         follows.extend(each(&bindings, &self.role_bindings, client, scope, metrics));

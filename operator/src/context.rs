@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::namespaces::Remembered;
 use crate::pods::PodStore;
 use crate::reports::Reports;
+use crate::scope::Scope;
 
 /// How long a status that was written counts although the watch does not show it yet.
 const UNSEEN: Duration = Duration::from_secs(10);
@@ -30,6 +31,8 @@ pub struct Context {
     pub client: Client,
     /// The operator's own namespace.
     pub namespace: String,
+    /// Which namespaces' pods may be members.
+    pub scope: Scope,
     /// All groups.
     pub groups: GroupStore,
     /// All pods that opted in.

@@ -273,7 +273,8 @@ fn words(message: &str) -> String {
     let words = words.strip_prefix("Error creating: ").unwrap_or(words);
     // A StatefulSet's: "create Pod web-0 in StatefulSet web failed error: …".
     let words = words.split_once(" failed error: ").map_or(words, |(_, words)| words);
-    let named = words.strip_prefix("pods \"").and_then(|rest| rest.split_once("\" is "));
+    let named = words.strip_prefix("pods \"").or_else(|| words.strip_prefix("Pod \""));
+    let named = named.and_then(|rest| rest.split_once("\" is "));
     let words = named.map_or(words, |(_, words)| words);
     words.chars().take(WORDS).collect()
 }
@@ -316,6 +317,9 @@ mod tests {
             let event = event("StatefulSet", &format!("{passed_on}{DENIED}"));
             assert_eq!(Suspect::of(event).unwrap().message, words, "{passed_on}");
         }
+        let invalid =
+            event("ReplicaSet", "Error creating: Pod \"web-5d-abcde\" is invalid: spec: x");
+        assert_eq!(Suspect::of(invalid).unwrap().message, "invalid: spec: x");
         assert!(Suspect::of(event("Deployment", "no pods are made by one")).is_none());
     }
 

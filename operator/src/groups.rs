@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ApiResource, DynamicObject};
 use kube::{Api, Client, ResourceExt as _};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::metrics::Metrics;
@@ -28,6 +28,8 @@ pub enum SeenGroup {
         metadata: Box<ObjectMeta>,
         /// Why not.
         error: String,
+        /// What of its spec could be, if that says who its members are.
+        rest: Option<Arc<ReplicationGroup>>,
     },
 }
 
@@ -40,6 +42,7 @@ pub struct GroupStore {
 /// The watches that feed a [`GroupStore`].
 pub struct GroupWatches {
     watches: Vec<(Source<SeenGroup>, Api<DynamicObject>)>,
+    watch: Watch,
     metrics: Metrics,
 }
 
@@ -49,7 +52,8 @@ impl SeenGroup {
     pub fn of(object: DynamicObject) -> Self {
         let DynamicObject { mut metadata, mut data, .. } = object;
         metadata.managed_fields = None;
-        let spec = match data.get_mut("spec").map(Value::take) {
+        let raw = data.get_mut("spec").map(Value::take);
+        let spec = match &raw {
             Some(spec) => read(spec),
             None => Err("it has no spec".to_owned()),
         };
@@ -60,7 +64,13 @@ impl SeenGroup {
                 let status = serde_json::from_value(status).ok();
                 Self::Read(Arc::new(ReplicationGroup { metadata, spec, status }))
             }
-            Err(error) => Self::Malformed { metadata: Box::new(metadata), error },
+            Err(error) => {
+                let rest = raw.and_then(|raw| read_rest(&raw)).map(|spec| {
+                    let metadata = metadata.clone();
+                    Arc::new(ReplicationGroup { metadata, spec, status: None })
+                });
+                Self::Malformed { metadata: Box::new(metadata), error, rest }
+            }
         }
     }
 
@@ -100,6 +110,25 @@ impl SeenGroup {
         }
     }
 
+    /// The group for its pods, if it says who they are, whose data it is, and where that
+    /// is: also of one that agents cannot be told of as it is, since they go on with what
+    /// they were told before.
+    #[must_use]
+    pub fn standing(&self) -> Option<&Arc<ReplicationGroup>> {
+        let group = match self {
+            Self::Read(group) => group,
+            Self::Malformed { rest, .. } => rest.as_ref()?,
+        };
+        let problems = group.problems();
+        let mut paths = problems.iter().map(|problem| problem.path.as_str());
+        let is_of_pods = |path: &str| {
+            ["metadata", "spec.id", "spec.selector", "spec.storage"]
+                .iter()
+                .any(|field| path.starts_with(field))
+        };
+        (!self.is_deleting() && !paths.any(is_of_pods)).then_some(group)
+    }
+
     /// Orders by age, the oldest first; of equally old ones by name.
     #[must_use]
     pub fn seniority(&self) -> (Timestamp, String) {
@@ -113,12 +142,13 @@ impl GroupStore {
     #[must_use]
     pub fn new(client: &Client, scope: &Scope, metrics: Metrics) -> (Self, GroupWatches) {
         let groups = Watched::new();
+        let watch = Watch::all("replicationgroups").within(scope);
         let watches = scope
             .untyped_apis(client, &ApiResource::erase::<ReplicationGroup>(&()))
             .into_iter()
             .map(|(place, api)| (groups.source(&place), api))
             .collect();
-        (Self { groups }, GroupWatches { watches, metrics })
+        (Self { groups }, GroupWatches { watches, watch, metrics })
     }
 
     /// One group.
@@ -142,6 +172,14 @@ impl GroupStore {
         groups.iter().filter_map(|group| group.fit().cloned()).collect()
     }
 
+    /// Those of a namespace that its pods are of, the oldest first: see
+    /// [`SeenGroup::standing`].
+    #[must_use]
+    pub fn standing_in_namespace(&self, namespace: &str) -> Vec<Arc<ReplicationGroup>> {
+        let groups = self.in_namespace(namespace);
+        groups.iter().filter_map(|group| group.standing().cloned()).collect()
+    }
+
     /// What is under the store: all groups, and changes.
     #[must_use]
     pub fn watched(&self) -> &Watched<SeenGroup> {
@@ -154,7 +192,7 @@ impl GroupWatches {
     pub async fn run(self) {
         let mut set = JoinSet::new();
         for (source, api) in self.watches {
-            let events = Watch::all("replicationgroups").events(api, self.metrics.clone());
+            let events = self.watch.clone().events(api, self.metrics.clone());
             set.spawn(follow(events, source, |object| Some(SeenGroup::of(object))));
         }
         while let Some(ended) = set.join_next().await {
@@ -182,13 +220,30 @@ pub fn groups_of(client: &Client, namespace: &str) -> Api<DynamicObject> {
 }
 
 /// What a spec says, or where in it something is not what it should be.
-fn read(spec: Value) -> Result<ReplicationGroupSpec, String> {
+fn read(spec: &Value) -> Result<ReplicationGroupSpec, String> {
     serde_path_to_error::deserialize(spec).map_err(|error| {
         let path = error.path().to_string();
         // A field that is missing is missing from the whole.
         let place = if path == "." { "spec".to_owned() } else { format!("spec.{path}") };
         format!("{place}: {}", error.into_inner())
     })
+}
+
+/// What can be read of a spec, field by field; none if that is not who the members are,
+/// whose data it is, and where. Its type may not be the group's.
+fn read_rest(spec: &Value) -> Option<ReplicationGroupSpec> {
+    let fields = spec.as_object()?;
+    let mut rest = json!({"crdt": {"type": "GSet"}, "selector": fields.get("selector")?});
+    for (name, value) in fields {
+        let mut with = rest.clone();
+        with[name] = value.clone();
+        if read(&with).is_ok() {
+            rest = with;
+        } else if ["id", "selector", "storage"].contains(&name.as_str()) {
+            return None;
+        }
+    }
+    read(&rest).ok()
 }
 
 /// Namespace and name of an object, as a watch has them.
@@ -199,8 +254,6 @@ pub fn key_of(group: &ReplicationGroup) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn seen(object: serde_json::Value) -> SeenGroup {
@@ -261,6 +314,41 @@ mod tests {
         assert!(
             matches!(seen(bare), SeenGroup::Malformed { error, .. } if error == "it has no spec")
         );
+    }
+
+    #[test]
+    fn a_group_that_cannot_be_told_keeps_its_pods_and_their_volume() {
+        let group = |change: &dyn Fn(&mut serde_json::Value)| {
+            let mut object = json!({
+                "apiVersion": "coppice.dev/v1alpha1", "kind": "ReplicationGroup",
+                "metadata": {"name": "views", "uid": "6ba7b810-9dad-11d1-80b4-00c04fd430c8"},
+                "spec": {
+                    "crdt": {"type": "GSet"}, "selector": {"matchLabels": {"app": "web"}},
+                    "storage": {"volume": "PodVolume", "volumeName": "data"},
+                },
+            });
+            change(&mut object["spec"]);
+            seen(object)
+        };
+        for (what, seen) in [
+            ("a malformed interval", group(&|spec| spec["sync"] = json!({"interval": 7}))),
+            ("a malformed type", group(&|spec| spec["crdt"] = json!({"type": "Teapot"}))),
+            ("one out of bounds", group(&|spec| spec["sync"] = json!({"interval": "9000h"}))),
+        ] {
+            assert!(seen.fit().is_none(), "{what}");
+            let standing = seen.standing().expect(what);
+            assert_eq!(standing.spec.storage.volume_name.as_deref(), Some("data"), "{what}");
+            assert_eq!(standing.spec.selector.match_labels["app"], "web", "{what}");
+        }
+        for (what, seen) in [
+            ("no pods", group(&|spec| spec["selector"] = json!({"matchLabels": {}}))),
+            ("malformed pods", group(&|spec| spec["selector"] = json!(7))),
+            ("a malformed volume", group(&|spec| spec["storage"] = json!({"volume": 7}))),
+            ("no volume", group(&|spec| spec["storage"] = json!({"volume": "PodVolume"}))),
+            ("a malformed id", group(&|spec| spec["id"] = json!("mine"))),
+        ] {
+            assert!(seen.standing().is_none(), "{what}");
+        }
     }
 
     #[test]

@@ -44,6 +44,8 @@ struct State {
     accounts: BTreeMap<String, BTreeMap<String, Instant>>,
     /// By namespace: what the API server said when it took its objects last, if not.
     refusals: BTreeMap<String, String>,
+    /// The namespaces whose `RoleBinding` is someone else's.
+    rights_taken: BTreeSet<String>,
 }
 
 /// Brings a namespace's shared objects to where they should be.
@@ -56,7 +58,8 @@ struct State {
 /// groups' conditions.
 pub async fn reconcile(context: Context, namespace: String) -> Result<Again, ReconcileError> {
     let groups = context.groups.in_namespace(&namespace);
-    if groups.iter().all(|group| group.is_deleting()) {
+    let has_members = context.scope.contains(&namespace);
+    if !has_members || groups.iter().all(|group| group.is_deleting()) {
         context.remembered.forget(&namespace);
         return Ok(Again::WhenAsked);
     }
@@ -114,13 +117,10 @@ async fn bind(
         return Ok(next);
     }
     if shown.as_ref().is_some_and(|binding| !render::is_ours(&binding.metadata)) {
-        warn!(
-            namespace,
-            name = names::AGENT_ROLE_BINDING,
-            "a RoleBinding of this name is someone else's, and is left"
-        );
+        context.remembered.put_rights_taken(namespace, true);
         return Ok(next);
     }
+    context.remembered.put_rights_taken(namespace, false);
     let wanted = render::role_binding(namespace, groups, &accounts);
     if !shown.is_some_and(|binding| render::binding_is_as_wanted(&binding, &wanted)) {
         let api: Api<RoleBinding> = Api::namespaced(context.client.clone(), namespace);
@@ -162,6 +162,22 @@ impl Remembered {
         state.refusals.get(namespace).cloned()
     }
 
+    /// Whether the namespace's `RoleBinding` was made by someone else, and is left.
+    pub fn are_rights_taken(&self, namespace: &str) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.rights_taken.contains(namespace)
+    }
+
+    fn put_rights_taken(&self, namespace: &str, are_taken: bool) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !are_taken {
+            state.rights_taken.remove(namespace);
+        } else if state.rights_taken.insert(namespace.to_owned()) {
+            let name = names::AGENT_ROLE_BINDING;
+            warn!(namespace, name, "a RoleBinding of this name is someone else's, and is left");
+        }
+    }
+
     fn put_refusal(&self, namespace: &str, words: Option<String>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.refusals.remove(namespace);
@@ -196,6 +212,7 @@ impl Remembered {
         state.texts.remove(namespace);
         state.accounts.remove(namespace);
         state.refusals.remove(namespace);
+        state.rights_taken.remove(namespace);
     }
 }
 

@@ -52,7 +52,8 @@ impl PodStore {
             .flat_map(|(place, api)| {
                 [("injected", &injected), ("opted in", &opted_in)].map(|(name, labels)| {
                     let source = pods.source(&format!("{name} in {place}"));
-                    (source, api.clone(), Watch::all("pods").labels(labels.clone()))
+                    let watch = Watch::all("pods").labels(labels.clone()).within(&scope);
+                    (source, api.clone(), watch)
                 })
             })
             .collect();

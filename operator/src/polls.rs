@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coppice_api::cluster::{AgentReport, PEERS_PORT, REPORT_PATH};
+use coppice_api::v1alpha1::ReplicationGroup;
 use futures_util::StreamExt as _;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http2;
@@ -28,8 +29,12 @@ use crate::watched::Key;
 
 /// Between two rounds.
 const PERIOD: Duration = Duration::from_secs(30);
-/// The first round after an agent started comes sooner.
-const FIRST: Duration = Duration::from_secs(3);
+/// How long until it is looked whether someone is to be asked before the next round: new
+/// agents, and those of a new group that they do not serve yet, so that people need not
+/// wait for it.
+const SOON: Duration = Duration::from_secs(3);
+/// For how long a group is new: a kubelet brings it to running pods within 76 s.
+const NEW: i64 = 180;
 /// How long one agent may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How many members of one group are asked in a round.
@@ -66,32 +71,31 @@ enum PollError {
 
 /// Asks agents, for as long as this replica leads.
 pub async fn run(context: Context, authorities: Authorities, groups: Requests<Key>) {
-    let mut ticks = interval(FIRST);
+    let mut ticks = interval(SOON);
     let mut last_round: Option<Instant> = None;
     let mut turns = Turns::default();
-    let mut members_then = 0;
     loop {
         ticks.tick().await;
-        let started = context.pods.watched().all().values().filter(|pod| pod.is_started()).count();
-        // New agents are asked soon, and twice, so that people need not wait for it.
-        let is_due =
-            last_round.is_none_or(|last| last.elapsed() >= PERIOD) || started > members_then;
-        let Some(identity) = authorities.poll_identity().filter(|_| is_due) else { continue };
-        last_round = Some(Instant::now());
-        members_then = started;
-        round(&context, &authorities, &identity, &mut turns, &groups).await;
+        let Some(identity) = authorities.poll_identity() else { continue };
+        let is_due = last_round.is_none_or(|last| last.elapsed() >= PERIOD);
+        if is_due {
+            last_round = Some(Instant::now());
+        }
+        let planned = Round::plan(&context, &mut turns, is_due);
+        ask_all(&context, &identity, &planned, &groups).await;
+        if is_due {
+            settle(&context, &authorities, &planned);
+        }
     }
 }
 
-/// One round.
-async fn round(
+/// Asks everyone of a round, and takes in what they say.
+async fn ask_all(
     context: &Context,
-    authorities: &Authorities,
     identity: &PollIdentity,
-    turns: &mut Turns,
+    rounds: &Round,
     groups: &Requests<Key>,
 ) {
-    let rounds = Round::plan(context, turns);
     let asked = rounds.pods.values().cloned().collect::<Vec<_>>();
     let answers: BTreeMap<String, Answer> = futures_util::stream::iter(asked)
         .map(|pod| async move {
@@ -107,21 +111,29 @@ async fn round(
         .collect()
         .await;
 
-    let mut uids = BTreeSet::new();
     for group in &rounds.groups {
-        uids.insert(group.uid.clone());
         if group.asked.is_empty() && !group.had_no_one {
             // Its turn comes in a later round; until then it stands as it stood.
             continue;
         }
         let of_group: Vec<Answer> =
             group.asked.iter().filter_map(|uid| answers.get(uid).cloned()).collect();
-        let polled =
-            Polled { uid: &group.uid, name: &group.key.1, id: group.id, members: &group.members };
+        let polled = Polled {
+            uid: &group.uid,
+            name: &group.key.1,
+            id: group.id,
+            members: &group.members,
+            is_in_time: group.is_in_time,
+        };
         if context.reports.take(&polled, &of_group) {
             groups.ask(group.key.clone()).await;
         }
     }
+}
+
+/// After a round of all: forgets who is gone, and tells what all hold.
+fn settle(context: &Context, authorities: &Authorities, rounds: &Round) {
+    let uids: BTreeSet<String> = rounds.groups.iter().map(|group| group.uid.clone()).collect();
     let all = context.pods.watched().all();
     let live: BTreeSet<String> =
         all.values().filter(|pod| pod.is_live()).map(|pod| pod.uid.clone()).collect();
@@ -146,6 +158,8 @@ struct GroupRound {
     asked: BTreeSet<String>,
     /// Whether no agent of it has started.
     had_no_one: bool,
+    /// Whether its members are to be compared with what they had seen the last time.
+    is_in_time: bool,
 }
 
 /// Whose turn it is: first the groups that were left out the last time.
@@ -153,17 +167,38 @@ struct GroupRound {
 struct Turns {
     /// By the group's UID: how often it was asked.
     times: BTreeMap<String, usize>,
+    /// By the group's UID: when its members were compared last.
+    compared: BTreeMap<String, Instant>,
+}
+
+impl Turns {
+    fn retain(&mut self, groups: &BTreeSet<&str>) {
+        self.times.retain(|uid, _| groups.contains(uid.as_str()));
+        self.compared.retain(|uid, _| groups.contains(uid.as_str()));
+    }
+
+    /// Whether a group is compared now: the first time, and a period after each.
+    fn is_in_time(&mut self, uid: &str) -> bool {
+        let now = Instant::now();
+        // Rounds are not to the second.
+        let is_early = |at: &Instant| now.duration_since(*at) < PERIOD.mul_f64(0.9);
+        if self.compared.get(uid).is_some_and(is_early) {
+            return false;
+        }
+        self.compared.insert(uid.to_owned(), now);
+        true
+    }
 }
 
 impl Round {
-    fn plan(context: &Context, turns: &mut Turns) -> Self {
+    fn plan(context: &Context, turns: &mut Turns, is_whole: bool) -> Self {
         let mut round = Self::default();
         let mut namespaces: BTreeMap<String, Vec<Arc<SeenPod>>> = BTreeMap::new();
         let mut all: Vec<_> = context.groups.watched().all().into_iter().collect();
-        turns.times.retain(|uid, _| all.iter().any(|(_, seen)| seen.uid() == uid));
+        turns.retain(&all.iter().map(|(_, seen)| seen.uid()).collect());
         all.sort_by_cached_key(|(_, seen)| turns.times.get(seen.uid()).copied().unwrap_or(0));
         for (key, seen) in all {
-            let Some(group) = seen.fit() else { continue };
+            let Some(group) = seen.standing() else { continue };
             let Some(id) = group.effective_id() else { continue };
             let pods = namespaces
                 .entry(key.0.clone())
@@ -174,6 +209,11 @@ impl Round {
             let members: Vec<_> = pods.iter().filter(is_member).cloned().collect();
             let started: Vec<_> = members.iter().filter(|pod| pod.is_started()).cloned().collect();
             let uid = seen.uid().to_owned();
+            if !is_whole
+                && !(is_young(context, group, &started) && context.reports.awaits(&uid, &started))
+            {
+                continue;
+            }
             let times = turns.times.entry(uid.clone()).or_insert(0);
             let sample: Vec<_> = sample(&started, *times).cloned().collect();
             let new = sample.iter().filter(|pod| !round.pods.contains_key(&pod.uid)).count();
@@ -185,10 +225,19 @@ impl Round {
                 round.pods.extend(sample.into_iter().map(|pod| (pod.uid.clone(), pod)));
             }
             let had_no_one = started.is_empty();
-            round.groups.push(GroupRound { key, uid, id, members, asked, had_no_one });
+            let is_in_time = !asked.is_empty() && turns.is_in_time(&uid);
+            round.groups.push(GroupRound { key, uid, id, members, asked, had_no_one, is_in_time });
         }
         round
     }
+}
+
+/// Whether the group, or an agent of it, is new.
+fn is_young(context: &Context, group: &ReplicationGroup, started: &[Arc<SeenPod>]) -> bool {
+    let now = context.now().as_second();
+    let groups = group.metadata.creation_timestamp.iter().map(|time| time.0);
+    let mut all = groups.chain(started.iter().filter_map(|pod| pod.created));
+    all.any(|created| now - created.as_second() < NEW)
 }
 
 /// Some of all, others each turn, until each had its turn.
@@ -230,6 +279,18 @@ async fn ask(identity: &PollIdentity, pod: &SeenPod) -> Result<AgentReport, Poll
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn members_are_compared_a_period_apart() {
+        let mut turns = Turns::default();
+        assert!(turns.is_in_time("a") && turns.is_in_time("b"));
+        tokio::time::advance(SOON).await;
+        assert!(!turns.is_in_time("a"));
+        tokio::time::advance(PERIOD).await;
+        assert!(turns.is_in_time("a"));
+        turns.retain(&BTreeSet::from(["b"]));
+        assert!(turns.is_in_time("a"), "it is another of that UID");
+    }
 
     #[test]
     fn every_member_has_its_turn() {

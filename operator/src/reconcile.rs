@@ -78,7 +78,7 @@ pub async fn reconcile(context: Context, key: Key) -> Result<Again, ReconcileErr
     let service = observe::service(&context, &seen)
         .await
         .map_err(ReconcileError::of("look for its Service"))?;
-    let written = match validate(&seen, service.as_deref()) {
+    let written = match validate(&seen, &context.scope, service.as_deref()) {
         Ok(group) => match apply(&context, group, service.as_deref()).await {
             Ok(()) => Ok(None),
             // What was refused is told, and tried again.
@@ -169,7 +169,8 @@ async fn tell_events(
 fn next_look(facts: &Facts, now: Timestamp) -> Duration {
     let created = facts.seen.metadata().creation_timestamp.as_ref();
     let is_new = created.is_some_and(|time| now.as_second() - time.0.as_second() < NEW);
-    let passing = facts.rejection == Some(Rejection::PredecessorGoing)
+    let passing = !facts.unserved().is_empty()
+        || facts.rejection == Some(Rejection::PredecessorGoing)
         || matches!(facts.publication, Publication::Pending | Publication::Refused(_));
     if passing {
         PASSING

@@ -37,6 +37,12 @@ pub struct GroupView {
     pub agreement: Option<Agreement>,
     /// The id that pods hold data under instead of the group's, with the pods.
     pub refused: BTreeMap<Uuid, BTreeSet<String>>,
+    /// Why pods cannot use the group as it is, with the pods.
+    pub unused: BTreeMap<String, BTreeSet<String>>,
+    /// Pods that answered and do not serve the group yet.
+    pub unserved: BTreeSet<String>,
+    /// The UIDs of the pods that were ever asked about the group.
+    pub ever_asked: BTreeSet<String>,
     /// Pods that cannot write, and why.
     pub failing: BTreeMap<String, String>,
     /// Pods that refuse local writes because their volume is nearly full.
@@ -86,6 +92,9 @@ pub struct Polled<'a> {
     pub id: Uuid,
     /// All of its live members.
     pub members: &'a [Arc<SeenPod>],
+    /// Whether a whole period passed since it was asked before: else whether members
+    /// agree is not judged anew.
+    pub is_in_time: bool,
 }
 
 impl Reports {
@@ -118,6 +127,15 @@ impl Reports {
         state.rounds.get(uid).map(|round| round.view.clone())
     }
 
+    /// Whether some members of a group were not asked yet, or do not serve it yet.
+    #[must_use]
+    pub fn awaits(&self, uid: &str, members: &[Arc<SeenPod>]) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(round) = state.rounds.get(uid) else { return true };
+        let is_new = |pod: &Arc<SeenPod>| !round.view.ever_asked.contains(&pod.uid);
+        !round.view.unserved.is_empty() || members.iter().any(is_new)
+    }
+
     /// The authorities that every one of these pods holds; none if one was never reached.
     #[must_use]
     pub fn held_by_all<'a>(&self, pods: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
@@ -146,16 +164,25 @@ impl Reports {
 fn judge(group: &Polled<'_>, answers: &[Answer], before: Option<&Round>) -> Round {
     let mut round = Round { id: group.id, ..Round::default() };
     // A group of another id has seen other things.
-    let earlier = before.filter(|round| round.id == group.id && !round.seen.is_empty());
+    let same = before.filter(|round| round.id == group.id);
+    let earlier = same.filter(|round| !round.seen.is_empty());
+    if let Some(same) = same {
+        round.view.carry(&same.view, group.members);
+    }
     let mut behind = BTreeSet::new();
     let mut compared = 0;
     for answer in answers {
         round.view.asked += 1;
+        round.view.ever_asked.insert(answer.pod.uid.clone());
         let Some(report) = &answer.report else { continue };
         round.view.answered += 1;
         let pod = &answer.pod.name;
+        round.view.unserved.remove(pod);
         for refused in report.refused.iter().filter(|refused| refused.name == group.name) {
             round.view.refused.entry(refused.held).or_default().insert(pod.clone());
+        }
+        if let Some(why) = report.unused.get(group.name) {
+            round.view.unused.entry(why.clone()).or_default().insert(pod.clone());
         }
         if let Some(problem) = &report.store.problem {
             round.view.failing.insert(pod.clone(), problem.clone());
@@ -163,7 +190,12 @@ fn judge(group: &Polled<'_>, answers: &[Answer], before: Option<&Round>) -> Roun
             round.view.full.insert(pod.clone());
         }
         let is_it = |served: &&GroupReport| served.name == group.name && served.id == group.id;
-        let Some(served) = report.groups.iter().find(is_it) else { continue };
+        let Some(served) = report.groups.iter().find(is_it) else {
+            if !round.view.refused.values().any(|pods| pods.contains(pod)) {
+                round.view.unserved.insert(pod.clone());
+            }
+            continue;
+        };
         if served.connected == 0 && group.members.len() > 1 {
             round.view.alone.insert(pod.clone());
         }
@@ -176,8 +208,12 @@ fn judge(group: &Polled<'_>, answers: &[Answer], before: Option<&Round>) -> Roun
             *known = (*known).max(*count);
         }
     }
-    let is_first = before.is_none_or(|before| before.id != group.id);
-    if compared > 0 && !is_first {
+    if !group.is_in_time
+        && let Some(same) = same
+    {
+        round.seen.clone_from(&same.seen);
+        round.view.agreement.clone_from(&same.view.agreement);
+    } else if compared > 0 && same.is_some() {
         let agree = behind.is_empty();
         round.view.agreement =
             Some(if agree { Agreement::Agree } else { Agreement::Behind(behind) });
@@ -189,6 +225,16 @@ fn judge(group: &Polled<'_>, answers: &[Answer], before: Option<&Round>) -> Roun
         round.seen.clone_from(&earlier.seen);
     }
     round
+}
+
+impl GroupView {
+    /// Takes over what stays known of members that are not asked now.
+    fn carry(&mut self, before: &Self, members: &[Arc<SeenPod>]) {
+        let has = |uid: &String| members.iter().any(|pod| pod.uid == *uid);
+        self.ever_asked = before.ever_asked.iter().filter(|uid| has(uid)).cloned().collect();
+        let is_member = |name: &String| members.iter().any(|pod| pod.name == *name);
+        self.unserved = before.unserved.iter().filter(|name| is_member(name)).cloned().collect();
+    }
 }
 
 fn has_seen(seen: &BTreeMap<String, u64>, all: &BTreeMap<String, u64>) -> bool {
@@ -227,7 +273,7 @@ mod tests {
     }
 
     fn take(reports: &Reports, members: &[Arc<SeenPod>], answers: &[Answer]) -> GroupView {
-        let group = Polled { uid: "g", name: "views", id: ID, members };
+        let group = Polled { uid: "g", name: "views", id: ID, members, is_in_time: true };
         reports.take(&group, answers);
         reports.view("g").unwrap()
     }
@@ -291,6 +337,47 @@ mod tests {
         assert_eq!(view.full, [String::from("a")].into());
         assert_eq!(view.failing["b"], "no space");
         assert_eq!(view.alone, [String::from("b")].into());
+    }
+
+    #[test]
+    fn who_does_not_serve_yet_is_known_until_it_says_otherwise() {
+        let (reports, a, b) = (Reports::default(), pod("a"), pod("b"));
+        let members = [a.clone(), b.clone()];
+        assert!(reports.awaits("g", &members), "nobody was asked");
+        let mut without = saw(&a, &[]);
+        without.report.as_mut().unwrap().groups.clear();
+        let view = take(&reports, &members, std::slice::from_ref(&without));
+        assert_eq!(view.unserved, [String::from("a")].into());
+        let view = take(&reports, &members, &[saw(&b, &[])]);
+        assert_eq!(view.unserved, [String::from("a")].into(), "it was not asked this time");
+        assert!(reports.awaits("g", &members));
+        let view = take(&reports, &members, &[saw(&a, &[])]);
+        assert!(view.unserved.is_empty() && !reports.awaits("g", &members));
+        take(&reports, &members, &[without]);
+        let view = take(&reports, std::slice::from_ref(&b), &[saw(&b, &[])]);
+        assert!(view.unserved.is_empty(), "it is gone");
+    }
+
+    #[test]
+    fn what_a_pod_cannot_use_is_kept_with_its_reason() {
+        let (reports, a) = (Reports::default(), pod("a"));
+        let mut answer = saw(&a, &[]);
+        let unused = [(String::from("views"), String::from("no")), ("b".into(), "c".into())];
+        answer.report.as_mut().unwrap().unused = unused.into();
+        let view = take(&reports, std::slice::from_ref(&a), &[answer]);
+        assert_eq!(view.unused, [(String::from("no"), [String::from("a")].into())].into());
+    }
+
+    #[test]
+    fn members_are_compared_only_after_a_whole_period() {
+        let (reports, a) = (Reports::default(), pod("a"));
+        let members = [a.clone()];
+        take(&reports, &members, &[saw(&a, &[("x", 5)])]);
+        let soon = Polled { uid: "g", name: "views", id: ID, members: &members, is_in_time: false };
+        reports.take(&soon, &[saw(&a, &[("x", 4)])]);
+        assert_eq!(reports.view("g").unwrap().agreement, None);
+        let view = take(&reports, &members, &[saw(&a, &[("x", 5)])]);
+        assert_eq!(view.agreement, Some(Agreement::Agree), "with what it had seen at first");
     }
 
     #[test]

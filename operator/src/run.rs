@@ -249,6 +249,7 @@ impl Base {
         let context = Context {
             client: self.client.clone(),
             namespace: self.args.place.namespace.clone(),
+            scope: self.scope.clone(),
             groups,
             pods,
             children: Children::default(),

@@ -32,6 +32,12 @@ impl Scope {
             && (self.named.is_empty() || self.named.contains(namespace))
     }
 
+    /// Whether it is some namespaces, by name.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        !self.named.is_empty()
+    }
+
     /// Where to watch, and how: the whole cluster, or each named namespace.
     #[must_use]
     pub fn apis<K>(&self, client: &Client) -> Vec<(String, Api<K>)>

@@ -48,14 +48,14 @@ impl std::fmt::Debug for Sources {
 
 impl GroupSource for Sources {
     async fn groups(&self, namespace: &str) -> Option<Vec<Arc<ReplicationGroup>>> {
-        self.listed.is_ready().then(|| self.groups.fit_in_namespace(namespace))
+        self.listed.is_ready().then(|| self.groups.standing_in_namespace(namespace))
     }
 
     async fn newest(&self, namespace: &str) -> Option<Vec<Arc<ReplicationGroup>>> {
         let api = groups_of(&self.client, namespace);
         let found = within(SECOND_LOOK, api.list(&ListParams::default())).await.ok()?;
         let seen = found.items.into_iter().map(SeenGroup::of);
-        Some(seen.filter_map(|group| group.fit().cloned()).collect())
+        Some(seen.filter_map(|group| group.standing().cloned()).collect())
     }
 }
 
@@ -85,8 +85,10 @@ impl SigningSource for Sources {
     }
 
     fn groups(&self, namespace: &str) -> Option<Vec<PublishedGroup>> {
-        let fit = || self.groups.fit_in_namespace(namespace);
-        self.listed.is_ready().then(|| fit().iter().filter_map(|group| publish(group)).collect())
+        let standing = || self.groups.standing_in_namespace(namespace);
+        self.listed
+            .is_ready()
+            .then(|| standing().iter().filter_map(|group| publish(group)).collect())
     }
 }
 

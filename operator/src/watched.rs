@@ -21,6 +21,7 @@ use tokio::sync::{broadcast, watch};
 use tracing::warn;
 
 use crate::metrics::Metrics;
+use crate::scope::Scope;
 
 /// Changes that a reader may be behind before it has to look at everything anew.
 const CHANGES: usize = 4096;
@@ -258,13 +259,15 @@ pub struct Watch {
     pub labels: String,
     /// The field selector; empty: all.
     pub fields: String,
+    /// Whether what may not be seen counts as not there, rather than as not known yet.
+    pub is_optional: bool,
 }
 
 impl Watch {
     /// All objects of a kind.
     #[must_use]
     pub fn all(kind: &'static str) -> Self {
-        Self { kind, labels: String::new(), fields: String::new() }
+        Self { kind, labels: String::new(), fields: String::new(), is_optional: false }
     }
 
     /// Those with these labels.
@@ -279,6 +282,13 @@ impl Watch {
         Self { fields: fields.into(), ..self }
     }
 
+    /// A namespace that was named may be gone, and the right to look into it with it:
+    /// then it is empty, and keeps nobody waiting for its first list.
+    #[must_use]
+    pub fn within(self, scope: &Scope) -> Self {
+        Self { is_optional: scope.is_named(), ..self }
+    }
+
     /// The events of this watch, started again with backoff when it fails, for ever.
     pub fn events<K>(self, api: Api<K>, metrics: Metrics) -> BoxStream<'static, Event<K>>
     where
@@ -291,13 +301,13 @@ impl Watch {
         if !self.fields.is_empty() {
             config = config.fields(&self.fields);
         }
-        let kind = self.kind;
+        let Self { kind, is_optional, .. } = self;
         let mut failed_in_row = 0_u32;
-        let events = watcher::watcher(api, config).default_backoff().filter_map(move |event| {
-            let event = match event {
+        let events = watcher::watcher(api, config).default_backoff().flat_map(move |event| {
+            let events = match event {
                 Ok(event) => {
                     failed_in_row = 0;
-                    Some(event)
+                    vec![event]
                 }
                 Err(error) => {
                     metrics.watch_failed(kind);
@@ -310,13 +320,19 @@ impl Watch {
                             "a watch fails, and is started again until it works"
                         );
                     }
-                    None
+                    let is_empty = is_optional && failed_in_row == 1 && may_not_be_listed(&error);
+                    if is_empty { vec![Event::Init, Event::InitDone] } else { Vec::new() }
                 }
             };
-            std::future::ready(event)
+            futures_util::stream::iter(events)
         });
         events.boxed()
     }
+}
+
+fn may_not_be_listed(error: &watcher::Error) -> bool {
+    let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error else { return false };
+    status.code == 403 || status.code == 404
 }
 
 /// What failed, without what the API server says of itself.

@@ -51,7 +51,7 @@ impl ClusterMetrics {
         };
         set(&self.orphans, view.orphans.len());
         set(&self.refused, view.refused.len());
-        set(&self.problems, view.problems.len());
+        set(&self.problems, view.all_problems().count());
         set(&self.unknown_fields, view.unknown_fields);
     }
 }

@@ -40,8 +40,9 @@ pub(super) struct Standing {
     pub(super) kept: BTreeMap<String, Kept>,
     /// What is published and not served, because there is other data by its name.
     pub(super) refused: Vec<RefusedGroup>,
-    /// What cannot be used of what is published, and changes nothing.
-    pub(super) problems: Vec<String>,
+    /// Published groups that cannot be used as they are, by name, and why: they change
+    /// nothing.
+    pub(super) unused: BTreeMap<String, String>,
 }
 
 impl Standing {
@@ -50,13 +51,15 @@ impl Standing {
         let (Some(published), Some(labels)) = (published, labels) else {
             return self.clone();
         };
-        let mut next = Self { problems: published.problems.clone(), ..Self::default() };
+        let mut next = Self::default();
         for (name, kept) in &self.kept {
             next.keep(name, kept, (published, labels));
         }
         for (name, group) in &published.groups {
             match group {
-                Err(problem) => next.problems.push(problem.clone()),
+                Err(problem) => {
+                    next.unused.insert(name.clone(), problem.clone());
+                }
                 Ok(group) if group.selects(labels) && !next.kept.contains_key(name) => {
                     next.add(name, group);
                 }
@@ -78,12 +81,15 @@ impl Standing {
                 let (offered, held) = (group.id, kept.group.id);
                 self.refused.push(RefusedGroup { name: name.to_owned(), offered, held });
             }
-            Some(Ok(group)) if group.crdt != kept.group.crdt => self.problems.push(format!(
-                "group {name}: its type is published as {}, and the data of its id is {}: a \
-                 group's type never changes",
-                group.crdt.crdt_type,
-                kept.group.crdt.crdt_type.with_article()
-            )),
+            Some(Ok(group)) if group.crdt != kept.group.crdt => {
+                let problem = format!(
+                    "group {name}: its type is published as {}, and the data of its id is {}: a \
+                     group's type never changes",
+                    group.crdt.crdt_type,
+                    kept.group.crdt.crdt_type.with_article()
+                );
+                self.unused.insert(name.to_owned(), problem);
+            }
             Some(Ok(group)) => kept = Kept { group: group.clone(), orphan: false },
             None => kept.orphan = true,
         }
@@ -100,11 +106,12 @@ impl Standing {
                 self.kept.remove(&other);
             }
             Some((other, ..)) => {
-                self.problems.push(format!(
+                let problem = format!(
                     "group {name}: its id {} is that of group {other}, and an id is one group's: \
                      give it another, or none",
                     group.id
-                ));
+                );
+                self.unused.insert(name.to_owned(), problem);
                 return;
             }
             None => {}

@@ -100,7 +100,7 @@ impl ClusterState {
         json.close(b']');
         json.name("problems");
         json.open(b'[');
-        for problem in &view.problems {
+        for problem in view.all_problems() {
             json.item();
             json.string(problem);
         }
@@ -144,6 +144,7 @@ impl Reporter for ClusterState {
             },
             groups: self.group_reports(),
             refused: self.refused(),
+            unused: self.view.borrow().unused.clone(),
         };
         // A type of ours, whose keys are all text.
         serde_json::to_vec(&report).unwrap_or_default()

@@ -116,7 +116,8 @@ impl ClusterWatch {
     fn show(&self) {
         let view = self.cluster.view();
         let before = Arc::clone(&self.view.borrow());
-        for problem in view.problems.iter().filter(|problem| !before.problems.contains(problem)) {
+        let known: Vec<&String> = before.all_problems().collect();
+        for problem in view.all_problems().filter(|problem| !known.contains(problem)) {
             warn!("published and not used, what was before stays: {problem}");
             self.metrics.0.refused();
         }
@@ -136,7 +137,7 @@ impl ClusterWatch {
                 another id, and is not served beside the data of the old one: to take over that \
                 data, make the group anew with `spec.id: {held}`; to begin afresh, replace this pod");
         }
-        self.metrics.0.file_is_current(view.problems.is_empty());
+        self.metrics.0.file_is_current(view.all_problems().next().is_none());
         self.metrics.1.show(&view);
         self.view.send_if_modified(|current| {
             let is_changed = **current != view;

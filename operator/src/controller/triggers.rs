@@ -191,7 +191,11 @@ mod tests {
         let metadata = serde_json::from_value(
             serde_json::json!({"name": "views", "uid": "u", "generation": generation}),
         );
-        SeenGroup::Malformed { metadata: Box::new(metadata.unwrap()), error: "e".into() }
+        SeenGroup::Malformed {
+            metadata: Box::new(metadata.unwrap()),
+            error: "e".into(),
+            rest: None,
+        }
     }
 
     #[test]

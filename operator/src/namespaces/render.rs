@@ -198,8 +198,11 @@ mod tests {
         let paused = group("views", |g| g["spec"]["paused"] = json!(true));
         let invalid = group("carts", |g| g["spec"]["selector"]["matchLabels"] = json!({}));
         let metadata = serde_json::from_value(json!({"name": "likes", "uid": "u"})).unwrap();
-        let malformed =
-            Arc::new(SeenGroup::Malformed { metadata: Box::new(metadata), error: String::new() });
+        let malformed = Arc::new(SeenGroup::Malformed {
+            metadata: Box::new(metadata),
+            error: String::new(),
+            rest: None,
+        });
         let last =
             [("group.views.json", "1"), ("group.carts.json", "2"), ("group.likes.json", "3")];
         let map = rendered(&[paused.clone(), invalid, malformed], &last);

@@ -12,7 +12,8 @@ use coppice_api::v1alpha1::{ConditionReason, ConditionType};
 
 use super::facts::{Facts, Publication, some};
 use super::validate::Rejection;
-use crate::reports::Agreement;
+use crate::names::AGENT_ROLE_BINDING;
+use crate::reports::{Agreement, GroupView};
 
 /// One condition, without its history.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +71,7 @@ fn ready(facts: &Facts) -> Finding {
     let about = ConditionType::Ready;
     let obstacle = refused(facts)
         .or_else(|| members::orphaned_data(facts))
+        .or_else(|| members::unused(facts))
         .or_else(|| pods::none_to_inject(facts))
         .or_else(|| pods::all_uninjected(facts))
         .or_else(|| pods::volume_shared(facts))
@@ -104,6 +106,7 @@ fn progressing(facts: &Facts) -> Finding {
     let obstacle = refused(facts)
         .or_else(paused)
         .or_else(|| unpublished(facts))
+        .or_else(|| members::unused(facts))
         .or_else(|| pods::failing(facts))
         .or_else(|| members::conflict(facts))
         .or_else(|| members::restart_required(facts));
@@ -153,8 +156,7 @@ fn converged(facts: &Facts) -> Finding {
         Some(Agreement::Agree) => good(
             about,
             ConditionReason::MembersAgree,
-            "the agents that were asked have seen what each of them had seen half a minute earlier"
-                .to_owned(),
+            format!("{}, and have seen what each had seen half a minute earlier", answered(view)),
         ),
         Some(Agreement::Behind(pods)) => {
             let named = some(pods.iter().map(String::as_str));
@@ -190,10 +192,10 @@ fn certificates(facts: &Facts) -> Finding {
     match facts.view.as_ref().filter(|view| view.asked > 0) {
         None => unknown(about, ConditionReason::CertificatesPending, "no agent was asked yet"),
         Some(view) if view.answered == 0 => unreachable_agents(about, facts),
-        Some(_) => good(
+        Some(view) => good(
             about,
             ConditionReason::CertificatesIssued,
-            "the agents that answered proved who they are".to_owned(),
+            format!("{}, and proved who they are", answered(view)),
         ),
     }
 }
@@ -206,11 +208,20 @@ fn storage(facts: &Facts) -> Finding {
     match facts.view.as_ref().filter(|view| view.asked > 0) {
         None => unknown(about, ConditionReason::MembersStarting, "no agent was asked yet"),
         Some(view) if view.answered == 0 => unreachable_agents(about, facts),
-        Some(_) => good(
+        Some(view) => good(
             about,
             ConditionReason::StorageWritable,
-            "the agents that were asked can write".to_owned(),
+            format!("{}, and can write", answered(view)),
         ),
+    }
+}
+
+/// How many of a sample answered. Not how many there are: no figure that moves with each
+/// pod belongs into a message.
+fn answered(view: &GroupView) -> String {
+    match view.asked - view.answered.min(view.asked) {
+        0 => "the agents that were asked answered".to_owned(),
+        silent => format!("all but {silent} of the {} agents that were asked answered", view.asked),
     }
 }
 
@@ -230,6 +241,14 @@ fn refused(facts: &Facts) -> Option<Obstacle> {
     let mend = format!("kubectl edit replicationgroup {name} -n {namespace}");
     match facts.rejection.as_ref()? {
         Rejection::Paused => None,
+        Rejection::NoMembersHere => Some(Obstacle::new(
+            ConditionReason::InvalidSpec,
+            format!(
+                "nothing is injected in namespace {namespace}, so no pod there can be a member; make \
+                 the group in the namespace of the app, and delete this one: kubectl delete \
+                 replicationgroup {name} -n {namespace}"
+            ),
+        )),
         Rejection::Malformed(error) => Some(Obstacle::new(
             ConditionReason::InvalidSpec,
             format!(
@@ -290,6 +309,14 @@ fn unpublished(facts: &Facts) -> Option<Obstacle> {
                 "the ConfigMap {GROUPS_CONFIG_MAP} was not made by the operator, and is left as it \
                  is, so agents are told nothing; delete it: kubectl delete configmap \
                  {GROUPS_CONFIG_MAP} -n {namespace}"
+            ),
+        ),
+        Publication::RightsTaken => (
+            ConditionReason::NameTaken,
+            format!(
+                "the RoleBinding {AGENT_ROLE_BINDING} was not made by the operator, and is left as it \
+                 is, so agents may not look for each other; delete it: kubectl delete rolebinding \
+                 {AGENT_ROLE_BINDING} -n {namespace}"
             ),
         ),
         Publication::Refused(words) => (

@@ -1,6 +1,7 @@
 //! What a group's status is computed from: everything that was seen, nothing that needs
 //! to be asked for.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use coppice_api::v1alpha1::{ReplicationGroup, VolumeKind, VolumeSpec};
@@ -33,6 +34,10 @@ pub struct Facts {
     pub denials: Vec<Denial>,
     /// What its agents said.
     pub view: Option<GroupView>,
+    /// Injected pods that run since before the group was made, and were not asked about it.
+    pub untold: Vec<String>,
+    /// Whether the group was made a moment ago, so that its pods may be about to come.
+    pub is_new: bool,
     /// The older groups that select one of its pods, the oldest first.
     pub older: Vec<Arc<ReplicationGroup>>,
 }
@@ -57,6 +62,8 @@ pub enum Publication {
     OperatorUnknown,
     /// There is a `ConfigMap` of that name, which the operator did not make.
     NameTaken,
+    /// There is a `RoleBinding` of that name, which the operator did not make.
+    RightsTaken,
     /// The API server refuses what all groups of the namespace share: its words.
     Refused(String),
 }
@@ -93,6 +100,15 @@ impl Facts {
     /// The pods without.
     pub fn uninjected(&self) -> impl Iterator<Item = &Arc<SeenPod>> {
         self.pods.iter().filter(|pod| !pod.is_injected())
+    }
+
+    /// The started members that do not serve the group yet, as far as is known.
+    #[must_use]
+    pub fn unserved(&self) -> BTreeSet<&str> {
+        let said = self.view.iter().flat_map(|view| &view.unserved).map(String::as_str);
+        let started =
+            |name: &&str| self.injected().any(|pod| pod.name == **name && pod.is_started());
+        said.chain(self.untold.iter().map(String::as_str)).filter(started).collect()
     }
 
     /// How many of the injected have started, of how many.

@@ -10,6 +10,7 @@ use coppice_api::cluster::{
 };
 use coppice_api::v1alpha1::ReplicationGroup;
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::ListParams;
 
@@ -23,6 +24,11 @@ use crate::pods::SeenPod;
 
 /// How many pods that did not opt in are looked at: enough to name some.
 const BYSTANDERS: u32 = 20;
+/// For how many seconds the pods of a new group may be about to come.
+const NEW: i64 = 20;
+/// After how many seconds a running pod was certainly told of a new group: a kubelet takes
+/// up to 76 s.
+const TOLD: i64 = 120;
 
 /// The object of the name that the group's `Service` has, whoever made it.
 ///
@@ -63,12 +69,15 @@ pub(super) async fn facts(
         bystanders: Vec::new(),
         denials: Vec::new(),
         view: context.reports.view(seen.uid()),
+        untold: Vec::new(),
+        is_new: is_new(seen, context.now()),
         older: Vec::new(),
     };
     if let SeenGroup::Read(group) = &**seen {
         let labels = &group.spec.selector.match_labels;
         facts.pods = context.pods.in_namespace(&namespace);
         facts.pods.retain(|pod| pod.is_live() && pod.matches(labels));
+        facts.untold = untold(&facts, group, context.now());
         facts.denials = context.denials.matching(&namespace, labels);
         facts.older = context.groups.fit_in_namespace(&namespace);
         let age = seen.seniority();
@@ -76,10 +85,34 @@ pub(super) async fn facts(
         facts.older.retain(|other| of(other) < age);
         facts.older.sort_by_cached_key(of);
         if facts.pods.is_empty() && !labels.is_empty() {
-            facts.bystanders = bystanders(context, &namespace, group).await?;
+            facts.bystanders = match bystanders(context, &namespace, group).await {
+                // A selector that is none selects nobody.
+                Err(error) if error.is_refusal() => Vec::new(),
+                found => found?,
+            };
         }
     }
     Ok(facts)
+}
+
+fn is_new(seen: &SeenGroup, now: Timestamp) -> bool {
+    let made = seen.metadata().creation_timestamp.as_ref();
+    made.is_some_and(|made| now.as_second() - made.0.as_second() < NEW)
+}
+
+/// Pods that ran before the group was made, may not have been told of it, and were not
+/// asked yet.
+fn untold(facts: &Facts, group: &ReplicationGroup, now: Timestamp) -> Vec<String> {
+    let Some(made) = group.metadata.creation_timestamp.as_ref() else { return Vec::new() };
+    if now.as_second() - made.0.as_second() > TOLD {
+        return Vec::new();
+    }
+    let asked = facts.view.as_ref().map(|view| &view.ever_asked);
+    let was_asked = |uid: &String| asked.is_some_and(|asked| asked.contains(uid));
+    let is_untold = |pod: &&Arc<SeenPod>| {
+        pod.created.is_some_and(|created| created < made.0) && !was_asked(&pod.uid)
+    };
+    facts.injected().filter(is_untold).map(|pod| pod.name.clone()).collect()
 }
 
 /// Pods that a group selects and that did not opt in.
@@ -106,6 +139,9 @@ async fn bystanders(
 fn publication(context: &Context, namespace: &str, seen: &SeenGroup) -> Publication {
     if let Some(words) = context.remembered.refusal(namespace) {
         return Publication::Refused(words);
+    }
+    if context.remembered.are_rights_taken(namespace) {
+        return Publication::RightsTaken;
     }
     let announced = context.announced.borrow().clone();
     let Some(complete) = announced.complete() else { return Publication::OperatorUnknown };

@@ -15,6 +15,8 @@ use crate::names;
 
 /// A condition's message may have 32,768 bytes; nobody reads that many.
 const MESSAGE_CHARACTERS: usize = 1000;
+/// Of a longer one this much of the end is kept.
+const LAST_CHARACTERS: usize = 300;
 
 /// The status of a group, given the one before, whose times stay where nothing changed.
 #[must_use]
@@ -64,11 +66,15 @@ fn condition(
     }
 }
 
+/// Takes out of the middle: the end says what to do.
 fn shortened(message: String) -> String {
-    match message.char_indices().nth(MESSAGE_CHARACTERS) {
-        Some((end, _)) => format!("{}…", &message[..end]),
-        None => message,
+    let characters = message.chars().count();
+    if characters <= MESSAGE_CHARACTERS {
+        return message;
     }
+    let head = message.chars().take(MESSAGE_CHARACTERS - LAST_CHARACTERS);
+    let tail = message.chars().skip(characters - LAST_CHARACTERS);
+    head.chain(['…']).chain(tail).collect()
 }
 
 /// What is newly wrong, worth an event: reason and message, each reason once.
@@ -230,9 +236,11 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_cut_between_characters() {
-        let long = "ü".repeat(MESSAGE_CHARACTERS + 1);
-        assert_eq!(shortened(long).chars().count(), MESSAGE_CHARACTERS + 1, "and says so by …");
+    fn of_a_long_message_the_middle_goes() {
+        let long = format!("{}: kubectl edit", "ü".repeat(MESSAGE_CHARACTERS));
+        let short = shortened(long);
+        assert_eq!(short.chars().count(), MESSAGE_CHARACTERS + 1, "and says so by …");
+        assert!(short.starts_with('ü') && short.ends_with(": kubectl edit"), "{short}");
         assert_eq!(shortened("short".to_owned()), "short");
     }
 }

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::groups::SeenGroup;
+use crate::scope::Scope;
 
 /// Why nothing is written for a group. What was written before stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum Rejection {
     Malformed(String),
     /// Its values are not ones that agents could be given; a line each.
     Invalid(Vec<String>),
+    /// No pod of its namespace may be a member.
+    NoMembersHere,
     /// Its user wants it left alone.
     Paused,
     /// The name of its `Service` is taken, by an object that says this of itself.
@@ -32,8 +35,12 @@ pub enum Rejection {
 /// [`Rejection`]: why not.
 pub fn validate<'a>(
     seen: &'a SeenGroup,
+    scope: &Scope,
     service: Option<&Service>,
 ) -> Result<&'a Arc<ReplicationGroup>, Rejection> {
+    if !scope.contains(seen.metadata().namespace.as_deref().unwrap_or_default()) {
+        return Err(Rejection::NoMembersHere);
+    }
     let group = match seen {
         SeenGroup::Read(group) => group,
         SeenGroup::Malformed { error, .. } => return Err(Rejection::Malformed(error.clone())),
@@ -95,12 +102,24 @@ mod tests {
         SeenGroup::Read(Arc::new(serde_json::from_value(object).unwrap()))
     }
 
+    fn everywhere() -> Scope {
+        Scope::new([].into(), "platform")
+    }
+
+    #[test]
+    fn no_pod_of_some_namespaces_may_be_a_member() {
+        for namespace in ["kube-system", "platform"] {
+            let seen = group(|group| group["metadata"]["namespace"] = json!(namespace));
+            assert_eq!(validate(&seen, &everywhere(), None), Err(Rejection::NoMembersHere));
+        }
+    }
+
     #[test]
     fn a_good_group_may_be_written_with_no_service_or_its_own() {
         let seen = group(|_| {});
         let SeenGroup::Read(read) = &seen else { unreachable!("it was read") };
-        assert!(validate(&seen, None).is_ok());
-        assert!(validate(&seen, Some(&desired::peers(read))).is_ok());
+        assert!(validate(&seen, &everywhere(), None).is_ok());
+        assert!(validate(&seen, &everywhere(), Some(&desired::peers(read))).is_ok());
     }
 
     #[test]
@@ -113,24 +132,36 @@ mod tests {
         nobodys.metadata.owner_references = None;
         let mut helms = predecessors.clone();
         helms.metadata.owner_references.as_mut().unwrap()[0].kind = "Release".to_owned();
-        let malformed =
-            SeenGroup::Malformed { metadata: Box::default(), error: "no spec".to_owned() };
+        let malformed = SeenGroup::Malformed {
+            metadata: Box::default(),
+            error: "no spec".to_owned(),
+            rest: None,
+        };
 
-        assert_eq!(validate(&malformed, None), Err(Rejection::Malformed("no spec".to_owned())));
         assert_eq!(
-            validate(&group(|g| g["spec"]["paused"] = json!(true)), None),
+            validate(&malformed, &everywhere(), None),
+            Err(Rejection::Malformed("no spec".to_owned()))
+        );
+        assert_eq!(
+            validate(&group(|g| g["spec"]["paused"] = json!(true)), &everywhere(), None),
             Err(Rejection::Paused)
         );
-        assert_eq!(validate(&good, Some(&predecessors)), Err(Rejection::PredecessorGoing));
         assert_eq!(
-            validate(&good, Some(&nobodys)),
+            validate(&good, &everywhere(), Some(&predecessors)),
+            Err(Rejection::PredecessorGoing)
+        );
+        assert_eq!(
+            validate(&good, &everywhere(), Some(&nobodys)),
             Err(Rejection::NameTaken("nobody's".to_owned())),
             "a Service that someone made by hand is theirs"
         );
-        assert!(matches!(validate(&good, Some(&helms)), Err(Rejection::NameTaken(_))));
+        assert!(matches!(
+            validate(&good, &everywhere(), Some(&helms)),
+            Err(Rejection::NameTaken(_))
+        ));
         let empty = group(|g| g["spec"]["selector"]["matchLabels"] = json!({}));
         assert!(
-            matches!(validate(&empty, None), Err(Rejection::Invalid(lines)) if lines.len() == 1)
+            matches!(validate(&empty, &everywhere(), None), Err(Rejection::Invalid(lines)) if lines.len() == 1)
         );
     }
 }

@@ -40,7 +40,8 @@ pub(crate) fn ready(kubectl: &Kubectl, name: &str, members: &str) -> Result<Dura
         }
         Err(Failure(group["status"].to_string()))
     };
-    until(&what, Duration::from_mins(1), look).map(|((), elapsed)| elapsed)
+    // A kubelet may take more than a minute to tell running pods of a new group.
+    until(&what, Duration::from_mins(2), look).map(|((), elapsed)| elapsed)
 }
 
 /// The value of an object, as the app of a pod reads it.

@@ -48,6 +48,9 @@ pub struct AgentReport {
     pub groups: Vec<GroupReport>,
     /// Published groups that it does not serve, because it holds other data by their name.
     pub refused: Vec<RefusedGroup>,
+    /// Published groups that cannot be used as they are, by name, and why: what was
+    /// published of them before stays in force.
+    pub unused: BTreeMap<String, String>,
 }
 
 /// An agent's disk.

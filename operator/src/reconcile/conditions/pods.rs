@@ -62,6 +62,14 @@ pub(super) fn none_matches(facts: &Facts) -> Option<Obstacle> {
         return None;
     }
     let (namespace, selector) = (facts.namespace(), facts.selector());
+    if facts.is_new {
+        // Who applies a group and its workload at once makes no mistake.
+        let message = format!(
+            "the group is new, and no opted-in pod of namespace {namespace} has the labels {selector} \
+             yet; see: kubectl get pods -n {namespace} --show-labels"
+        );
+        return Some(Obstacle::new(ConditionReason::MembersStarting, message));
+    }
     let Some(bystander) = facts.bystanders.first() else {
         let message = format!(
             "no pod of namespace {namespace} has the labels {selector}; see: kubectl get pods -n \
@@ -209,11 +217,25 @@ pub(super) fn volume_shared(facts: &Facts) -> Option<Obstacle> {
     Some(Obstacle::new(ConditionReason::VolumeShared, message))
 }
 
+/// Agents have started and do not serve the group yet.
+fn unserved(facts: &Facts) -> Option<Obstacle> {
+    let unserved = facts.unserved();
+    unserved.first()?;
+    let message = format!(
+        "{} run, and do not serve the group yet: a kubelet brings a new group to running pods within \
+         76 s; if it takes longer: kubectl logs -n {} {} -c coppice-agent",
+        some(unserved.iter().copied()),
+        facts.namespace(),
+        unserved.first()?
+    );
+    Some(Obstacle::new(ConditionReason::MembersStarting, message))
+}
+
 /// Agents have not started yet.
 pub(super) fn starting(facts: &Facts) -> Option<Obstacle> {
     let (started, of) = facts.members();
     if started == of && of > 0 {
-        return None;
+        return unserved(facts);
     }
     let namespace = facts.namespace();
     let lacking: Vec<_> = facts.injected().filter(|pod| !pod.is_started()).collect();
@@ -234,9 +256,20 @@ pub(super) fn starting(facts: &Facts) -> Option<Obstacle> {
         );
         return Some(Obstacle::new(ConditionReason::VolumePending, message));
     }
-    let message = format!(
-        "{started} of {of} agents have started; waiting for {names}: kubectl get pods -n {namespace} -l {}",
-        facts.selector()
-    );
+    let runs = |pod: &&&Arc<SeenPod>| {
+        !pod.ips.is_empty() && pod.agent.as_ref().is_some_and(|agent| agent.waiting.is_none())
+    };
+    let message = match lacking.iter().find(runs) {
+        Some(pod) => format!(
+            "{started} of {of} agents have started; waiting for {names}; what keeps one: kubectl logs {} \
+             -n {namespace} -c coppice-agent",
+            pod.name
+        ),
+        None => format!(
+            "{started} of {of} agents have started; waiting for {names}: kubectl get pods -n {namespace} \
+             -l {}",
+            facts.selector()
+        ),
+    };
     Some(Obstacle::new(ConditionReason::MembersStarting, message))
 }

@@ -70,6 +70,8 @@ fn healthy() -> Facts {
             agreement: Some(Agreement::Agree),
             ..GroupView::default()
         }),
+        untold: Vec::new(),
+        is_new: false,
         older: Vec::new(),
     }
 }
@@ -307,6 +309,37 @@ const CASES: &[Case] = &[
         Type::Progressing,
         Reason::Paused,
         &["kubectl patch replicationgroup views -n shop", "\"paused\":false"],
+    ),
+    (
+        |f| view(f).unserved = BTreeSet::from(["web-2".to_owned()]),
+        Type::Ready,
+        Reason::MembersStarting,
+        &["web-2 run", "76 s", "kubectl logs -n shop web-2"],
+    ),
+    (|f| f.untold = vec!["web-1".to_owned()], Type::Ready, Reason::MembersStarting, &["web-1 run"]),
+    (
+        |f| {
+            f.pods.clear();
+            f.is_new = true;
+        },
+        Type::Ready,
+        Reason::MembersStarting,
+        &["app=web", "kubectl get pods -n shop"],
+    ),
+    (
+        |f| {
+            let pods = BTreeSet::from(["web-1".to_owned()]);
+            view(f).unused = BTreeMap::from([("its type is published as GSet".to_owned(), pods)]);
+        },
+        Type::Ready,
+        Reason::InvalidSpec,
+        &["web-1", "published as GSet", "kubectl get replicationgroup views -n shop"],
+    ),
+    (
+        |f| f.publication = Publication::RightsTaken,
+        Type::Progressing,
+        Reason::NameTaken,
+        &["RoleBinding coppice-agents", "kubectl delete rolebinding coppice-agents -n shop"],
     ),
     (
         |f| f.publication = Publication::OperatorUnknown,
