@@ -10,6 +10,17 @@ pub const INJECTED_LABEL: &str = "coppice.dev/injected";
 pub const GROUP_LABEL: &str = "coppice.dev/group";
 /// The sidecar's name in a pod.
 pub const AGENT_CONTAINER: &str = "coppice-agent";
+/// The volume that a pod gets for its data, unless it declares one itself.
+pub const DATA_VOLUME: &str = "coppice-data";
+/// Every volume that may come with the sidecar: names that no pod has for its own.
+pub const SIDECAR_VOLUMES: [&str; 6] = [
+    DATA_VOLUME,
+    "coppice-groups",
+    "coppice-pod",
+    "coppice-operator-token",
+    "coppice-identity",
+    "coppice-api",
+];
 /// Where the app's API listens, on loopback.
 pub const APP_PORT: u16 = 4437;
 /// Where peers are accepted.

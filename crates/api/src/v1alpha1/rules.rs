@@ -7,6 +7,8 @@
 
 use serde_json::{Value, json};
 
+use crate::cluster::SIDECAR_VOLUMES;
+
 /// Group names, and so object names: a label's value and part of a `Service`'s name.
 pub(super) const NAME: &str = "^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$";
 /// UUIDs as Kubernetes writes them.
@@ -15,6 +17,13 @@ pub(super) const UUID: &str = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$";
 pub(super) const DURATION: &str = "^([0-9]{1,6}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?([0-9]{1,12}ms)?$";
 /// What `ByteSize` takes.
 pub(super) const SIZE: &str = "^[0-9]{1,16}(Ki|Mi|Gi|Ti)?$";
+/// What Kubernetes takes for a container's amount of something: a quantity that is not
+/// negative, its exponent one that fits eight bits.
+pub(super) const AMOUNT: &str =
+    "^[+]?([0-9]+([.][0-9]*)?|[.][0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,2})?$";
+/// What a container may ask for. Of huge pages and devices an agent has no use, and with
+/// one of them alone no pod could be made.
+pub(super) const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
 /// One entry of `x-kubernetes-validations`.
 fn rule(rule: impl Into<String>, message: impl Into<String>) -> Value {
@@ -69,9 +78,19 @@ pub(crate) fn type_stays() -> Value {
     )])
 }
 
+/// Words as a list in CEL.
+fn list(words: &[&str]) -> String {
+    format!("['{}']", words.join("', '"))
+}
+
 /// On the storage.
 pub(super) fn volume() -> Value {
     json!([
+        rule(
+            format!("!has(self.volumeName) || !(self.volumeName in {})", list(&SIDECAR_VOLUMES)),
+            "volumeName is the name of a volume that comes with the sidecar: name one that the pods \
+             declare themselves",
+        ),
         rule(
             "self.volume != 'PodVolume' || has(self.volumeName)",
             "PodVolume needs volumeName: name the volume of the pods that keeps the data",
@@ -125,11 +144,33 @@ pub(super) fn size_between(least: &str, most: &str) -> Value {
     )])
 }
 
+/// On the agent's requests, and on its limits: what would make every pod of the group
+/// invalid.
+pub(super) fn amounts() -> Value {
+    json!([
+        rule(
+            format!("self.all(name, name in {})", list(&RESOURCES)),
+            "names a resource that an agent has no use for: use cpu, memory and ephemeral-storage",
+        ),
+        rule(
+            format!("self.all(name, string(self[name]).matches('{AMOUNT}'))"),
+            "an amount is negative or none at all: write a number, with a unit if it needs one, as in \
+             100m for cpu and 64Mi for memory",
+        ),
+    ])
+}
+
 /// On the agent's resources: what would make every pod of the group invalid.
 pub(super) fn resources() -> Value {
+    // An amount that is none is told where it stands.
+    let compared = "!isQuantity(string(self.requests[name])) || \
+         !isQuantity(string(self.limits[name])) || \
+         quantity(string(self.requests[name])).compareTo(quantity(string(self.limits[name]))) <= 0";
     json!([rule(
-        "!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits) || \
-         quantity(string(self.requests[name])).compareTo(quantity(string(self.limits[name]))) <= 0)",
+        format!(
+            "!has(self.requests) || !has(self.limits) || \
+             self.requests.all(name, !(name in self.limits) || {compared})"
+        ),
         "a request is above its limit, and no pod could be made: raise the limit, or lower the request",
     )])
 }

@@ -13,8 +13,6 @@ use crate::{ByteSize, Durability, LogLevel, TextDuration};
 
 /// The longest text of a duration or size that makes sense.
 const MAX_TEXT: u32 = 48;
-/// Quantities of Kubernetes, as in its own schemas.
-const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
 /// A label's value.
 const LABEL_VALUE: &str = "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$";
 
@@ -155,8 +153,9 @@ pub(super) fn resources(_: Generator) -> Schema {
             "additionalProperties": {
                 "x-kubernetes-int-or-string": true,
                 "maxLength": MAX_TEXT,
-                "pattern": QUANTITY,
+                "pattern": rules::AMOUNT,
             },
+            "x-kubernetes-validations": rules::amounts(),
         })
     };
     json_schema!({

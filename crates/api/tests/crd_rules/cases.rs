@@ -210,6 +210,11 @@ fn volumes() -> Vec<Case> {
         ),
         storage(json!({ "volumeName": "data" }), Rule(at, "volumeName is for PodVolume only")),
         storage(
+            json!({ "volume": "PodVolume", "volumeName": "coppice-data" }),
+            Rule(at, "volumeName is the name of a volume that comes with the sidecar: name one"),
+        ),
+        storage(json!({ "volume": "PodVolume", "volumeName": "coppice-store" }), Accepted),
+        storage(
             json!({ "storageClassName": "fast" }),
             Rule(at, "storageClassName is for EphemeralClaim only"),
         ),
@@ -232,17 +237,35 @@ fn agents() -> Vec<Case> {
         let resources = json!({ "requests": requests, "limits": limits });
         made(&json!({ "agent": { "resources": resources } }), answer)
     };
+    let at = "spec.agent.resources.requests";
+    let no_amount = "an amount is negative or none at all: write a number";
+    let no_use = "names a resource that an agent has no use for: use cpu, memory and";
+    let requests =
+        |name: &str, amount: Value, answer| resources(json!({ name: amount }), json!({}), answer);
     let above = Rule("spec.agent.resources", "a request is above its limit, and no pod could be");
     vec![
         resources(json!({ "cpu": "25m", "memory": "64Mi" }), json!({ "cpu": 1 }), Accepted),
         resources(json!({ "memory": "64Mi" }), json!({ "memory": "64Mi" }), Accepted),
         resources(json!({ "cpu": "1100m" }), json!({ "cpu": 1 }), above),
         resources(json!({ "memory": "1Gi" }), json!({ "memory": "1G" }), above),
+        requests("ephemeral-storage", json!("1.5Gi"), Accepted),
+        requests("cpu", json!("1e-2"), Accepted),
+        requests("cpu", json!(0), Accepted),
+        requests("cpu", json!("much"), Rule(at, no_amount)),
+        requests("cpu", json!(-1), Rule(at, no_amount)),
+        requests("memory", json!("-64Mi"), Rule(at, no_amount)),
+        requests("memory", json!("1e400"), Rule(at, no_amount)),
+        requests("memory", json!("1e1.5"), Rule(at, no_amount)),
+        requests("memory", json!("64MiB"), Rule(at, no_amount)),
+        requests("memroy", json!("64Mi"), Rule(at, no_use)),
+        requests("hugepages-2Mi", json!("2Mi"), Rule(at, no_use)),
+        requests("example.com/device", json!(1), Rule(at, no_use)),
         resources(
-            json!({ "cpu": "much" }),
             json!({}),
-            Shape("spec.agent.resources.requests.cpu", "should match"),
+            json!({ "cpu": "-1" }),
+            Rule("spec.agent.resources.limits", no_amount),
         ),
+        resources(json!({}), json!({ "pods": 1 }), Rule("spec.agent.resources.limits", no_use)),
         made(&json!({ "agent": { "logLevel": "debug", "image": "a/b:1" } }), Accepted),
         made(
             &json!({ "agent": { "logLevel": "loud" } }),
