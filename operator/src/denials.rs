@@ -41,6 +41,9 @@ const EACH: Duration = Duration::from_secs(10);
 const AT_A_TIME: usize = 40;
 /// How many are remembered; of more only the newest are told.
 const REMEMBERED: usize = 1000;
+/// The policy's words for a pod that may have its sidecar the next time. What it refuses
+/// for another reason, it would refuse again.
+const LACKING: &str = "no coppice-agent sidecar";
 /// How much of the API server's words is kept.
 const WORDS: usize = 600;
 
@@ -280,7 +283,9 @@ fn words(message: &str) -> String {
 }
 
 fn is_of_policy(message: &str) -> bool {
-    message.contains("ValidatingAdmissionPolicy") && message.contains(names::INJECTED_POLICY)
+    ["ValidatingAdmissionPolicy", names::INJECTED_POLICY, LACKING]
+        .iter()
+        .all(|words| message.contains(words))
 }
 
 #[cfg(test)]
@@ -290,7 +295,8 @@ mod tests {
     use super::*;
 
     const DENIED: &str = "pods \"web-5d-\" is forbidden: ValidatingAdmissionPolicy \
-        'coppice-injected' with binding 'coppice-injected' denied request: pod has no sidecar";
+        'coppice-injected' with binding 'coppice-injected' denied request: pod has the label \
+        coppice.dev/inject=true but no coppice-agent sidecar: the injection webhook did not run.";
 
     fn event(kind: &str, message: &str) -> CoreEvent {
         serde_json::from_value(json!({
@@ -328,6 +334,8 @@ mod tests {
         for other in [
             "pods \"web-5d-\" is forbidden: exceeded quota: small",
             "admission webhook \"inject.coppice.dev\" denied the request: HostNetwork: the pod has",
+            "forbidden: ValidatingAdmissionPolicy 'coppice-injected' with binding 'coppice-injected' \
+             denied request: pod has the label coppice.dev/inject=true and runs on Windows",
             "ValidatingAdmissionPolicy 'another' with binding 'another' denied request: no",
         ] {
             assert!(!is_of_policy(other), "{other}");

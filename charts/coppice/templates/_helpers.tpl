@@ -37,6 +37,15 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 {{- end }}
 
+{{/* CEL: whether `object` is a pod for Windows; the operator judges alike. */}}
+{{- define "coppice.isWindows" -}}
+(object.spec.?os.?name.orValue('') == 'windows'
+|| object.spec.?nodeSelector[?'kubernetes.io/os'].orValue('') == 'windows'
+|| [object.spec.?affinity.?nodeAffinity.?requiredDuringSchedulingIgnoredDuringExecution.?nodeSelectorTerms.orValue([])]
+.exists(terms, terms.size() > 0 && terms.all(term, term.?matchExpressions.orValue([])
+.exists(e, e.key == 'kubernetes.io/os' && e.operator == 'In' && e.?values.orValue([]).all(os, os == 'windows')))))
+{{- end }}
+
 {{/* CEL: whether `object` is a pod that has the sidecar. */}}
 {{- define "coppice.hasSidecar" -}}
 object.spec.?initContainers.orValue([]).exists(c, c.name == 'coppice-agent' && c.?restartPolicy.orValue('') == 'Always')
