@@ -69,8 +69,11 @@ mod tests {
         let large = requirements(json!({
             "requests": {"cpu": "2", "ephemeral-storage": "1Gi"}, "limits": {"memory": "512Mi"},
         }));
+        let same = json!({"cpu": "100m", "memory": "128Mi"});
+        let guaranteed = requirements(json!({"requests": same, "limits": same}));
         let cases = [
             (vec![], default.clone()),
+            (vec![&guaranteed], guaranteed.clone()),
             (
                 vec![&small],
                 requirements(json!({
