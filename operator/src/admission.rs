@@ -21,6 +21,7 @@ mod review;
 mod serve;
 mod sidecar;
 mod volumes;
+mod windows;
 
 pub use events::{EventWriter, OwnerEvents, Told, owner_events};
 pub use facts::{DataVolume, INJECTION_ANNOTATION, InjectionFacts};
@@ -30,3 +31,4 @@ pub use obstacle::Obstacle;
 pub use plan::{Notice, NoticeReason};
 pub use review::{GroupSource, INJECT_PATH, Injector, router};
 pub use serve::{ServeLimits, serve};
+pub use windows::is_for_windows;

@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::scope::Scope;
 use crate::watched::{Source, Watch, Watched, follow};
 
-pub use seen::{AgentContainer, DataVolume, Owner, Phase, SeenPod, Waiting};
+pub use seen::{AgentContainer, DataVolume, Owner, PassedOver, Phase, SeenPod, Waiting};
 
 /// The pods that opted in. Cheap to clone.
 #[derive(Clone, Debug, Default)]

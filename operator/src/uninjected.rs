@@ -1,4 +1,5 @@
-//! Telling workloads that pods of theirs opted in and run without the sidecar.
+//! Telling workloads that pods of theirs opted in and run without the sidecar, although
+//! they could have it.
 //!
 //! A group's status says the same, if a group selects them; but the pods of an opted-in
 //! namespace that no group selects have nobody else who would.
@@ -29,7 +30,9 @@ pub async fn tell(context: Context) {
         let new: Vec<_> = new.take(AT_A_TIME).cloned().collect();
         for (namespace, owner) in new {
             let names = pods.values().filter(|pod| {
-                pod.is_live() && !pod.is_injected() && pod.owner.as_ref() == Some(&owner)
+                pod.is_live()
+                    && !pod.is_injected()
+                    && owner_of(pod).is_some_and(|(_, of)| of == owner)
             });
             let names: Vec<&str> = names.map(|pod| pod.name.as_str()).collect();
             let message = format!(
@@ -46,7 +49,7 @@ pub async fn tell(context: Context) {
 }
 
 fn owner_of(pod: &SeenPod) -> Option<(String, Owner)> {
-    // Injection passed them over and said why.
-    let is_skipped = pod.host_network;
-    pod.owner.clone().filter(|_| !is_skipped).map(|owner| (pod.namespace.clone(), owner))
+    // Injection passed it over, and told the owner why.
+    let is_told = pod.passed_over.is_some();
+    pod.owner.clone().filter(|_| !is_told).map(|owner| (pod.namespace.clone(), owner))
 }

@@ -19,6 +19,9 @@ pub struct InjectionFacts {
     /// Why there is no sidecar: the name of an [`Obstacle`](super::Obstacle).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,
+    /// The same in words, with what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
     /// Where the data is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume: Option<DataVolume>,

@@ -9,7 +9,7 @@ use coppice_api::cluster::{
 };
 use coppice_api::v1alpha1::{ReplicationGroup, VolumeKind};
 use json_patch::Patch;
-use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::api::core::v1::{PodSpec, ResourceRequirements};
 use serde_json::{Value, json};
 
 use super::draft::Draft;
@@ -18,7 +18,7 @@ use super::facts::{INJECTION_ANNOTATION, InjectionFacts};
 use super::obstacle::Obstacle;
 use super::plan::{Notice, NoticeReason, Plan};
 use super::sidecar::{self, UNPRIVILEGED, URL_VARIABLE};
-use super::volumes;
+use super::{volumes, windows};
 
 const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 const EVICTION_ANNOTATION: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
@@ -124,9 +124,16 @@ fn untouchable(draft: &Draft) -> Option<Untouched> {
     if draft.get(&[&ANNOTATIONS[..], &[MIRROR_ANNOTATION]].concat()).is_some() {
         return Some(Untouched::Mirror);
     }
-    let os = [["spec", "os", "name"], ["spec", "nodeSelector", "kubernetes.io/os"]];
-    let is_windows = |path: &[&str; 3]| draft.get(path).and_then(Value::as_str) == Some("windows");
-    os.iter().any(is_windows).then_some(Untouched::Windows)
+    is_windows(draft).then_some(Untouched::Windows)
+}
+
+fn is_windows(draft: &Draft) -> bool {
+    let field = |name| draft.get(&["spec", name]);
+    let placed = json!({
+        "os": field("os"), "nodeSelector": field("nodeSelector"), "affinity": field("affinity"),
+    });
+    // What cannot be read says nothing of Windows.
+    serde_json::from_value::<PodSpec>(placed).is_ok_and(|spec| windows::is_for_windows(&spec))
 }
 
 /// The groups that select the pod, oldest first.
@@ -199,6 +206,7 @@ fn unfit(
     let facts = InjectionFacts {
         version: settings.version.clone(),
         skipped: Some(obstacle.name().to_owned()),
+        message: Some(obstacle.to_string()),
         ..InjectionFacts::default()
     };
     let annotation = facts.write();
@@ -228,6 +236,7 @@ fn add_agent(
     let facts = InjectionFacts {
         version: settings.version.clone(),
         skipped: None,
+        message: None,
         volume: Some(plan.volume.clone()),
         size: Some(plan.size),
         groups: plan.groups.clone(),
@@ -334,8 +343,16 @@ fn keep_evictable(draft: &mut Draft, ours: &[&str]) -> Result<(), Malformed> {
 
 /// Where the agent is among the init containers.
 fn sidecar_place(draft: &Draft) -> Option<usize> {
-    let containers = draft.list(&["spec", "initContainers"]);
-    containers.iter().position(|container| container["name"] == AGENT_CONTAINER)
+    draft.list(&["spec", "initContainers"]).iter().position(is_agent)
+}
+
+/// Whether an init container is the agent. The name alone is not enough: the pod may have
+/// one of its own that is called so.
+fn is_agent(container: &Value) -> bool {
+    let mounts = container["volumeMounts"].as_array();
+    container["name"] == AGENT_CONTAINER
+        && mounts
+            .is_some_and(|mounts| mounts.iter().any(|mount| mount["name"] == volumes::IDENTITY))
 }
 
 /// All containers but the agent, each with its place.
@@ -343,7 +360,7 @@ fn app_containers(draft: &Draft) -> impl Iterator<Item = ((&'static str, usize),
     let of = |list: &'static str| {
         draft.list(&["spec", list]).iter().enumerate().map(move |(at, one)| ((list, at), one))
     };
-    let init = of("initContainers").filter(|(_, one)| one["name"] != AGENT_CONTAINER);
+    let init = of("initContainers").filter(|(_, one)| !is_agent(one));
     init.chain(of("containers"))
 }
 

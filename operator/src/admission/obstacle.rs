@@ -8,6 +8,7 @@
 //! nobody would notice before the data was gone.
 
 use coppice_api::cluster::{AGENT_CONTAINER, APP_PORT, INJECT_LABEL, OPERATIONS_PORT};
+use coppice_api::v1alpha1::ConditionReason;
 
 /// Why a pod cannot be injected. The text says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,7 +24,7 @@ pub enum Obstacle {
     #[error(
         "ReplicationGroup {group} keeps its data in the pod's volume {volume:?}, and the pod \
          declares none of that name: add it to the pod's volumes (a StatefulSet: to its \
-         volumeClaimTemplates), or make the group anew with another spec.storage.volumeName"
+         volumeClaimTemplates), or name one that it declares in spec.storage.volumeName"
     )]
     VolumeNotFound {
         /// The group.
@@ -34,7 +35,8 @@ pub enum Obstacle {
     /// The volume is there, but nothing can be written to it.
     #[error(
         "ReplicationGroup {group} keeps its data in the pod's volume {volume:?}, which is a \
-         {source_kind} and cannot be written: name a volume that can, in spec.storage.volumeName"
+         {source_kind} and cannot be written: make it one that can, or name another in \
+         spec.storage.volumeName"
     )]
     VolumeReadOnly {
         /// The group.
@@ -42,7 +44,7 @@ pub enum Obstacle {
         /// The volume that it names.
         volume: String,
         /// What kind of volume it is.
-        source_kind: &'static str,
+        source_kind: String,
     },
     /// The pod has something of the sidecar's name.
     #[error(
@@ -70,14 +72,30 @@ pub enum Obstacle {
 // === impl Obstacle ===
 
 impl Obstacle {
+    /// All that there are, in the order in which a group's status tells them.
+    pub const REASONS: [ConditionReason; 4] = [
+        ConditionReason::HostNetwork,
+        ConditionReason::VolumeNotFound,
+        ConditionReason::NameTaken,
+        ConditionReason::PortTaken,
+    ];
+
+    /// In a group's status.
+    #[must_use]
+    pub const fn reason(&self) -> ConditionReason {
+        match self {
+            Self::HostNetwork => ConditionReason::HostNetwork,
+            Self::VolumeNotFound { .. } | Self::VolumeReadOnly { .. } => {
+                ConditionReason::VolumeNotFound
+            }
+            Self::NameTaken { .. } => ConditionReason::NameTaken,
+            Self::PortTaken { .. } => ConditionReason::PortTaken,
+        }
+    }
+
     /// A stable name: in events, denials, annotations and metrics.
     #[must_use]
     pub const fn name(&self) -> &'static str {
-        match self {
-            Self::HostNetwork => "HostNetwork",
-            Self::VolumeNotFound { .. } | Self::VolumeReadOnly { .. } => "VolumeNotFound",
-            Self::NameTaken { .. } => "NameTaken",
-            Self::PortTaken { .. } => "PortTaken",
-        }
+        self.reason().name()
     }
 }

@@ -1,14 +1,16 @@
 //! The volumes that a pod gets for its agent.
 
 use coppice_api::ByteSize;
+/// The data, unless the pod declares the volume itself.
+pub(super) use coppice_api::cluster::DATA_VOLUME as DATA;
+/// Every name that a pod must not use for a volume of its own.
+pub(super) use coppice_api::cluster::SIDECAR_VOLUMES as ALL;
 use coppice_api::cluster::{GROUPS_CONFIG_MAP, SIGNING_AUDIENCE};
 use coppice_api::v1alpha1::VolumeKind;
 use serde_json::{Value, json};
 
 use super::plan::Plan;
 
-/// The data, unless the pod declares the volume itself.
-pub(super) const DATA: &str = "coppice-data";
 /// The namespace's groups.
 pub(super) const GROUPS: &str = "coppice-groups";
 /// The pod's labels.
@@ -19,9 +21,6 @@ pub(super) const OPERATOR_TOKEN: &str = "coppice-operator-token";
 pub(super) const IDENTITY: &str = "coppice-identity";
 /// What a client of the API server needs, for the agent only.
 pub(super) const API: &str = "coppice-api";
-
-/// Every name that a pod must not use for a volume of its own.
-pub(super) const ALL: [&str; 6] = [DATA, GROUPS, POD, OPERATOR_TOKEN, IDENTITY, API];
 
 /// How long the tokens are valid; the kubelet renews them at 80 % of it. The odd number
 /// of seconds is that of every pod's own token.
@@ -89,10 +88,15 @@ pub(super) fn is_claim(plan: &Plan, declared: Option<&Value>) -> bool {
     }
 }
 
-/// What kind of volume it is, if nothing can be written to it.
-pub(super) fn read_only_kind(declared: &Value) -> Option<&'static str> {
-    let kind = READ_ONLY.iter().find(|(key, _)| declared.get(key).is_some());
-    kind.map(|(_, name)| *name)
+/// What kind of volume it is, if nothing can be written to it: by its nature, or because
+/// its source is `readOnly`, as that of a claim, of csi or of nfs may be.
+pub(super) fn read_only_kind(declared: &Value) -> Option<String> {
+    let by_nature = READ_ONLY.iter().find(|(key, _)| declared.get(key).is_some());
+    let mut sources = declared.as_object()?.iter();
+    by_nature.map(|(_, name)| (*name).to_owned()).or_else(|| {
+        let (source, _) = sources.find(|(_, source)| source["readOnly"] == true)?;
+        Some(format!("{source} with readOnly: true"))
+    })
 }
 
 fn data(plan: &Plan) -> Option<Value> {
@@ -132,4 +136,15 @@ fn api() -> Value {
 fn downward(items: &[(&str, &str)]) -> Value {
     let item = |(path, field): &(&str, &str)| json!({"path": path, "fieldRef": {"apiVersion": "v1", "fieldPath": field}});
     json!({"downwardAPI": {"items": items.iter().map(item).collect::<Vec<_>>()}})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_that_a_pod_must_not_use_are_those_of_the_volumes() {
+        let own = [DATA, GROUPS, POD, OPERATOR_TOKEN, IDENTITY, API];
+        assert_eq!(own, ALL);
+    }
 }

@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use coppice_api::cluster::{AGENT_CONTAINER, DATA_MOUNT, INJECT_LABEL, INJECTED_LABEL};
+use coppice_api::cluster::{
+    AGENT_CONTAINER, DATA_MOUNT, DATA_VOLUME, INJECT_LABEL, INJECTED_LABEL,
+};
+use coppice_api::v1alpha1::ConditionReason;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStatus, Pod, PodSpec, PodStatus, Volume,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::jiff::Timestamp;
+
+use crate::admission::{INJECTION_ANNOTATION, InjectionFacts, Obstacle, is_for_windows};
 
 /// A pod that opted in, or has the sidecar.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,12 +38,23 @@ pub struct SeenPod {
     pub is_deleting: bool,
     /// Its addresses.
     pub ips: Vec<IpAddr>,
-    /// Whether it uses the node's network.
-    pub host_network: bool,
+    /// Whether it is for Windows, where no agent runs.
+    pub is_for_windows: bool,
+    /// Why it would have no sidecar however often it is made anew.
+    pub passed_over: Option<PassedOver>,
     /// The names of the volumes that it declares.
     pub volumes: Vec<String>,
     /// The sidecar; absent: it was not injected.
     pub agent: Option<AgentContainer>,
+}
+
+/// Why a pod was passed over by the injection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    /// In a word: one of [`Obstacle::REASONS`].
+    pub reason: ConditionReason,
+    /// In a sentence, with what to do.
+    pub message: String,
 }
 
 /// Who made a pod: its controller.
@@ -123,7 +139,8 @@ impl SeenPod {
             phase: Phase::of(status.phase.as_deref()),
             is_deleting: metadata.deletion_timestamp.is_some(),
             ips: ips(&status),
-            host_network: spec.host_network.unwrap_or(false),
+            is_for_windows: is_for_windows(&spec),
+            passed_over: PassedOver::of(metadata.annotations.as_ref(), &spec),
             agent: AgentContainer::of(&spec, &status),
             volumes: spec
                 .volumes
@@ -134,10 +151,10 @@ impl SeenPod {
         }
     }
 
-    /// Whether it counts: it neither ended nor is about to.
+    /// Whether it counts: it neither ended nor is about to, and an agent can run there.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        !self.is_deleting && self.phase != Phase::Finished
+        !self.is_deleting && self.phase != Phase::Finished && !self.is_for_windows
     }
 
     /// Whether it has the sidecar. The label alone is not enough, since anyone may write it.
@@ -162,6 +179,29 @@ impl SeenPod {
     #[must_use]
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         !labels.is_empty() && labels.iter().all(|(key, value)| self.labels.get(key) == Some(value))
+    }
+}
+
+impl PassedOver {
+    /// As the webhook wrote it down; of a pod that it was not asked about, what can be seen.
+    fn of(annotations: Option<&BTreeMap<String, String>>, spec: &PodSpec) -> Option<Self> {
+        let annotation = annotations.and_then(|all| all.get(INJECTION_ANNOTATION));
+        let facts = annotation.and_then(|annotation| InjectionFacts::read(annotation));
+        let written = facts.and_then(|facts| {
+            let name = facts.skipped?;
+            // Anyone may write an annotation.
+            let reason = Obstacle::REASONS.into_iter().find(|reason| reason.name() == name)?;
+            let message = facts.message.unwrap_or_else(|| reason.meaning().to_owned());
+            Some(Self { reason, message })
+        });
+        let seen = || spec.host_network.unwrap_or(false).then(|| Obstacle::HostNetwork.into());
+        written.or_else(seen)
+    }
+}
+
+impl From<Obstacle> for PassedOver {
+    fn from(obstacle: Obstacle) -> Self {
+        Self { reason: obstacle.reason(), message: obstacle.to_string() }
     }
 }
 
@@ -221,9 +261,8 @@ impl DataVolume {
         let mounts = agent.volume_mounts.as_deref().unwrap_or_default();
         let mount = mounts.iter().find(|mount| mount.mount_path == DATA_MOUNT)?;
         let volume = volumes.iter().find(|volume| volume.name == mount.name)?;
-        // The injected volumes are named after the product; whatever else there is, the
-        // pod declared it.
-        let is_ours = volume.name.starts_with("coppice-");
+        // Whatever has another name, the pod declared it.
+        let is_ours = volume.name == DATA_VOLUME;
         Some(if is_ours && volume.empty_dir.is_some() {
             Self::EmptyDir
         } else if is_ours && volume.ephemeral.is_some() {
@@ -311,13 +350,48 @@ mod tests {
 
     #[test]
     fn a_volume_of_the_pods_own_is_told_apart() {
-        let mut pod = pod();
-        let spec = pod.spec.as_mut().unwrap();
-        spec.volumes.as_mut().unwrap()[0].name = "data".to_owned();
-        spec.init_containers.as_mut().unwrap()[0].volume_mounts.as_mut().unwrap()[0].name =
-            "data".to_owned();
-        let volume = SeenPod::of(pod).agent.unwrap().volume;
-        assert_eq!(volume, Some(DataVolume::PodVolume("data".to_owned())));
+        for name in ["data", "coppice-store"] {
+            let mut pod = pod();
+            let spec = pod.spec.as_mut().unwrap();
+            spec.volumes.as_mut().unwrap()[0].name = name.to_owned();
+            spec.init_containers.as_mut().unwrap()[0].volume_mounts.as_mut().unwrap()[0].name =
+                name.to_owned();
+            let volume = SeenPod::of(pod).agent.unwrap().volume;
+            assert_eq!(volume, Some(DataVolume::PodVolume(name.to_owned())));
+        }
+    }
+
+    #[test]
+    fn why_a_pod_was_passed_over_is_kept() {
+        let with = |annotation: &str, host_network: bool| {
+            let mut pod = pod();
+            let annotation = (INJECTION_ANNOTATION.to_owned(), annotation.to_owned());
+            pod.metadata.annotations = Some([annotation].into());
+            pod.spec.as_mut().unwrap().host_network = Some(host_network);
+            SeenPod::of(pod).passed_over
+        };
+        let why = |reason, message: &str| Some(PassedOver { reason, message: message.to_owned() });
+        let port = r#"{"version":"1","skipped":"PortTaken","message":"port 4438 of app"}"#;
+        assert_eq!(with(port, false), why(ConditionReason::PortTaken, "port 4438 of app"));
+        assert_eq!(with(port, true), why(ConditionReason::PortTaken, "port 4438 of app"));
+        let wordless = with(r#"{"skipped":"NameTaken"}"#, false);
+        assert_eq!(wordless, why(ConditionReason::NameTaken, ConditionReason::NameTaken.meaning()));
+        for other in [r#"{"version":"1"}"#, r#"{"skipped":"AllInjected"}"#, "not JSON", ""] {
+            assert_eq!(with(other, false), None, "{other}");
+            assert_eq!(with(other, true).unwrap().reason, ConditionReason::HostNetwork, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_pod_for_windows_does_not_count() {
+        for placed in [
+            json!({"os": {"name": "windows"}}),
+            json!({"nodeSelector": {"kubernetes.io/os": "windows"}}),
+        ] {
+            let mut object = serde_json::to_value(pod()).unwrap();
+            object["spec"].as_object_mut().unwrap().extend(placed.as_object().unwrap().clone());
+            assert!(!SeenPod::of(serde_json::from_value(object).unwrap()).is_live(), "{placed}");
+        }
     }
 
     #[test]

@@ -123,9 +123,7 @@ fn progressing(facts: &Facts) -> Finding {
 fn injected(facts: &Facts) -> Finding {
     let about = ConditionType::Injected;
     let obstacle = pods::denied(facts)
-        .or_else(|| pods::host_network(facts))
-        .or_else(|| pods::without_volume(facts))
-        .or_else(|| pods::sidecar_missing(facts))
+        .or_else(|| pods::uninjected(facts))
         .or_else(|| pods::none_matches(facts));
     match obstacle {
         Some(obstacle) => bad(about, obstacle),

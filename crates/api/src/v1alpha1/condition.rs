@@ -94,7 +94,8 @@ words! {
         OrphanedData: "Running pods hold data of a deleted group of this name, and do not serve this one.",
         PeersUnreachable: "Members cannot reach each other.",
         AgentsUnreachable: "None of the agents that were asked answered the operator.",
-        NameTaken: "An object that the operator did not make has the name of one that it needs.",
+        NameTaken: "Something that is not Coppice's has the name of what it needs.",
+        PortTaken: "Pods that opted in use one of the sidecar's ports themselves.",
         ApiRefused: "The API server refused what the operator writes for this group.",
     }
 }

@@ -288,7 +288,23 @@ fn what_cannot_be_injected_is_denied_only_if_the_pod_itself_asked() {
         (web("hostNetwork: true"), "HostNetwork", "hostNetwork"),
         (web("{}"), "VolumeNotFound", "ReplicationGroup carts"),
         (web("volumes: [{name: disk, configMap: {name: c}}]"), "VolumeNotFound", "ConfigMap"),
+        (
+            web("volumes: [{name: disk, persistentVolumeClaim: {claimName: c, readOnly: true}}]"),
+            "VolumeNotFound",
+            "persistentVolumeClaim with readOnly: true",
+        ),
+        (
+            web("volumes: [{name: disk, csi: {driver: d, readOnly: true}}]"),
+            "VolumeNotFound",
+            "csi with readOnly: true",
+        ),
         (web("containers: [{name: coppice-agent, image: x}]"), "NameTaken", "coppice-agent"),
+        (web("initContainers: [{name: coppice-agent, image: x}]"), "NameTaken", "coppice-agent"),
+        (
+            web("initContainers: [{name: coppice-agent, image: x, restartPolicy: Always}]"),
+            "NameTaken",
+            "coppice-agent",
+        ),
         (web("volumes: [{name: coppice-identity, emptyDir: {}}]"), "NameTaken", "coppice-identity"),
         (
             web("containers: [{name: a, image: x, ports: [{containerPort: 4438}]}]"),
@@ -314,6 +330,8 @@ fn what_cannot_be_injected_is_denied_only_if_the_pod_itself_asked() {
         assert_eq!(obstacle.name(), reason);
         json_patch::patch(&mut by_namespace, &patch).unwrap();
         assert_eq!(facts(&by_namespace).skipped.as_deref(), Some(reason), "its annotation says so");
+        let said = facts(&by_namespace).message.unwrap();
+        assert_eq!(format!("{reason}: {said}"), message, "in the same words");
         assert_eq!(by_namespace["spec"], pod["spec"], "nothing else is touched");
         assert!(by_namespace["metadata"]["labels"].get("coppice.dev/injected").is_none());
         let Outcome::Skipped(_, again) = outcome(&by_namespace, &groups) else { panic!("again") };
@@ -347,6 +365,17 @@ fn some_pods_are_left_alone() {
         json_patch::patch(&mut pod, &serde_json::from_value::<Patch>(patch).unwrap()).unwrap();
         pod
     };
+    let os = |values: Value| {
+        json!({"matchExpressions": [
+            {"key": "zone", "operator": "Exists"},
+            {"key": "kubernetes.io/os", "operator": "In", "values": values},
+        ]})
+    };
+    let (windows, either) = (os(json!(["windows"])), os(json!(["windows", "linux"])));
+    let affinity = |terms: Value| {
+        let required = json!({"nodeSelectorTerms": terms});
+        json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}})
+    };
     let cases = [
         (with("/metadata/labels/coppice.dev~1inject", "false".into()), Untouched::OptedOut),
         (
@@ -355,9 +384,14 @@ fn some_pods_are_left_alone() {
         ),
         (with("/spec/os", json!({"name": "windows"})), Untouched::Windows),
         (with("/spec/nodeSelector", json!({"kubernetes.io/os": "windows"})), Untouched::Windows),
+        (with("/spec/affinity", affinity(json!([windows]))), Untouched::Windows),
+        (with("/spec/affinity", affinity(json!([windows, windows]))), Untouched::Windows),
     ];
     for (pod, reason) in cases {
         assert_eq!(outcome(&pod, &[]), Outcome::Untouched(reason));
+    }
+    for terms in [json!([]), json!([windows, either]), json!([windows, {}])] {
+        injected(&with("/spec/affinity", affinity(terms)), &[]);
     }
 }
 

@@ -7,6 +7,7 @@ use coppice_api::v1alpha1::{ConditionReason, VolumeKind};
 
 use super::super::facts::{Facts, some, workload, workloads};
 use super::Obstacle;
+use crate::admission::Obstacle as AdmissionObstacle;
 use crate::pods::{AgentContainer, Phase, SeenPod, Waiting};
 
 /// The kubelet's words for an image that is not there.
@@ -99,21 +100,40 @@ pub(super) fn all_uninjected(facts: &Facts) -> Option<Obstacle> {
     if facts.injected().next().is_some() {
         return None;
     }
-    host_network(facts).or_else(|| without_volume(facts)).or_else(|| sidecar_missing(facts))
+    uninjected(facts)
 }
 
-/// Pods run without the sidecar because they have the node's network.
-pub(super) fn host_network(facts: &Facts) -> Option<Obstacle> {
-    let names: Vec<&str> =
-        facts.uninjected().filter(|pod| pod.host_network).map(|pod| pod.name.as_str()).collect();
+/// Pods opted in and run without the sidecar.
+pub(super) fn uninjected(facts: &Facts) -> Option<Obstacle> {
+    let passed_over =
+        AdmissionObstacle::REASONS.iter().find_map(|reason| passed_over(facts, *reason));
+    passed_over.or_else(|| without_volume(facts)).or_else(|| sidecar_missing(facts))
+}
+
+/// Pods were passed over for this reason: they would be again, until it is mended.
+fn passed_over(facts: &Facts, reason: ConditionReason) -> Option<Obstacle> {
+    let why = |pod: &SeenPod| pod.passed_over.as_ref().map(|why| (why.reason, why.message.clone()));
+    let first = facts.uninjected().find_map(|pod| why(pod).filter(|(of, _)| *of == reason));
+    let (_, message) = first.as_ref()?;
+    let pods: Vec<_> = facts.uninjected().filter(|pod| why(pod) == first).collect();
+    let workload = workload(pods.first()?);
     let namespace = facts.namespace();
-    let first = names.first()?;
-    let message = format!(
-        "{} have hostNetwork, where the agents' ports would clash: take it off, or opt them out by \
-         the label {INJECT_LABEL}=false; see: kubectl get pod {first} -n {namespace} -o yaml",
-        some(names.iter().copied())
-    );
-    Some(Obstacle::new(ConditionReason::HostNetwork, message))
+    // A pod cannot be changed, nor can the template of a Job.
+    let mend = if is_restartable(&workload) {
+        format!(
+            "kubectl edit {workload} -n {namespace}; where that makes no new pods: kubectl rollout \
+             restart {workload} -n {namespace}"
+        )
+    } else {
+        format!("mend it and make {workload} anew: kubectl get {workload} -n {namespace} -o yaml")
+    };
+    let names = some(pods.iter().map(|pod| pod.name.as_str()));
+    let message = format!("{names} were made without the sidecar: {message}; {mend}");
+    Some(Obstacle::new(reason, message))
+}
+
+fn is_restartable(workload: &str) -> bool {
+    !workload.starts_with("pod/") && !workload.starts_with("job/")
 }
 
 /// Pods run without the sidecar because they do not declare the volume.

@@ -10,9 +10,10 @@ use uuid::Uuid;
 
 use super::super::facts::Bystander;
 use super::*;
+use crate::admission::Obstacle as Skip;
 use crate::denials::Denial;
 use crate::groups::SeenGroup;
-use crate::pods::{AgentContainer, DataVolume, Owner, SeenPod, Waiting};
+use crate::pods::{AgentContainer, DataVolume, Owner, PassedOver, SeenPod, Waiting};
 use crate::reports::GroupView;
 
 fn read(name: &str, change: impl FnOnce(&mut Value)) -> Arc<ReplicationGroup> {
@@ -165,11 +166,34 @@ const CASES: &[Case] = &[
     (
         |f| {
             change_pods(f, uninject);
-            change_pods(f, |pod| pod.host_network = true);
+            change_pods(f, |pod| pod.passed_over = Some(PassedOver::from(Skip::HostNetwork)));
         },
         Type::Injected,
         Reason::HostNetwork,
-        &["web-1", "hostNetwork", "coppice.dev/inject=false"],
+        &["web-1", "take hostNetwork off", "coppice.dev/inject=\"false\"", "deployment/web"],
+    ),
+    (
+        |f| {
+            change_pods(f, uninject);
+            let taken = Skip::PortTaken { container: "app".into(), port: 4438 };
+            Arc::make_mut(&mut f.pods[1]).passed_over = Some(taken.into());
+        },
+        Type::Injected,
+        Reason::PortTaken,
+        &["web-2 were", "4438", "have it listen elsewhere; kubectl edit deployment/web -n shop"],
+    ),
+    (
+        |f| {
+            change_pods(f, uninject);
+            change_pods(f, |pod| {
+                let name = "coppice-agent".to_owned();
+                pod.passed_over = Some(Skip::NameTaken { what: "container", name }.into());
+                pod.owner = None;
+            });
+        },
+        Type::Ready,
+        Reason::NameTaken,
+        &["web-1, web-2", "call it something else; mend it and make pod/web-1 anew"],
     ),
     (
         |f| {
