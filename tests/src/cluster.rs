@@ -1,7 +1,8 @@
 //! A real cluster: the one that `KUBECONFIG` names, spoken to as users do, by
 //! `kubectl`.
 //!
-//! What is not the same in every cluster is a command in the environment:
+//! What is not the same in every cluster is a command in the environment (with a whole
+//! path, since tests run in a folder of their own):
 //!
 //! - `COPPICE_LOAD_IMAGE`: makes an image known to the nodes; its last argument is
 //!   the image (`kind load docker-image`).

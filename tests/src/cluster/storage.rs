@@ -1,8 +1,8 @@
 //! Volumes of the node's own disk, one per claim.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Cluster, KubectlError, fresh};
+use super::{Cluster, Failure, fresh};
 
 /// A `local` volume in a class of its own, so that no other claim takes it.
 #[derive(Debug)]
@@ -13,16 +13,19 @@ pub struct LocalVolume<'a> {
 }
 
 impl<'a> LocalVolume<'a> {
-    /// A volume in a fresh folder of a node. The kubelet does not make the folder: a
-    /// pod does, with the app's image.
+    /// A volume in a fresh folder of a node that takes pods. The kubelet does not make the
+    /// folder: a pod does, with the app's image.
     ///
     /// # Errors
     ///
-    /// If the cluster refuses it.
-    pub fn new(cluster: &'a Cluster) -> Result<Self, KubectlError> {
+    /// If the cluster refuses it, or no node takes pods.
+    pub fn new(cluster: &'a Cluster) -> Result<Self, Failure> {
         let name = format!("e2e-{}", fresh::suffix());
         let nodes = cluster.kubectl.json(&["get", "nodes"])?;
-        let node = nodes["items"][0]["metadata"]["name"].clone();
+        let mut nodes = nodes["items"].as_array().into_iter().flatten();
+        let node = nodes.find(|node| takes_pods(node)).ok_or("no node takes pods")?;
+        let host = node["metadata"]["labels"]["kubernetes.io/hostname"].clone();
+        let node = node["metadata"]["name"].clone();
         let path = format!("/tmp/coppice-e2e/{name}");
         cluster.kubectl.apply(&json!({
             "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
@@ -60,12 +63,19 @@ impl<'a> LocalVolume<'a> {
                 "persistentVolumeReclaimPolicy": "Retain", "storageClassName": name,
                 "local": {"path": path},
                 "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
-                    {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]},
+                    {"key": "kubernetes.io/hostname", "operator": "In", "values": [host]},
                 ]}]}},
             },
         }))?;
         Ok(Self { cluster, name })
     }
+}
+
+/// Whether a pod that tolerates no taint may come to a node: where there are several, the
+/// control plane's takes none.
+fn takes_pods(node: &Value) -> bool {
+    let mut taints = node["spec"]["taints"].as_array().into_iter().flatten();
+    !taints.any(|taint| taint["effect"] == "NoSchedule" || taint["effect"] == "NoExecute")
 }
 
 impl Drop for LocalVolume<'_> {
