@@ -7,8 +7,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use coppice_tests::cluster::{
-    Cluster, Environment, Failure, Kubectl, Namespace, OperatorAway, Workload, break_ca_bundles,
-    ca_bundles, run_command, test, test_labelled, until,
+    Cluster, Environment, Failure, Kubectl, Namespace, OPERATOR_NAMESPACE, OperatorAway, Workload,
+    break_ca_bundles, ca_bundles, run_command, test, test_labelled, until,
 };
 use coppice_tests::eventually::eventually;
 use coppice_tests::progress::say;
@@ -22,6 +22,8 @@ use super::workloads::{event, reason};
 const SOON: Duration = Duration::from_mins(1);
 /// Within this time of recovery a denied workload runs.
 const RECOVERY: Duration = Duration::from_secs(30);
+/// Within this time of a leader's death another writes.
+const TAKEOVER: Duration = Duration::from_secs(15);
 
 /// Kills the agent of a pod, and waits until it has started again.
 fn restart_agent(space: &Namespace, kill: &Environment, pod: &str) -> Result<(), Failure> {
@@ -53,6 +55,17 @@ fn late_workloads() -> Vec<Workload> {
         workload
     };
     ["Deployment", "StatefulSet", "DaemonSet", "Job"].map(workload).into()
+}
+
+/// How many pods a workload is to have: a `DaemonSet` has one on each node that takes it.
+fn pods_wanted(kubectl: &Kubectl, workload: &Workload) -> Result<usize, Failure> {
+    if workload.kind != "DaemonSet" {
+        return Ok(1);
+    }
+    let set = kubectl.get("daemonset", &workload.name)?;
+    let wanted = set["status"]["desiredNumberScheduled"].as_u64().filter(|count| *count > 0);
+    let wanted = wanted.ok_or_else(|| Failure(set["status"].to_string()))?;
+    Ok(usize::try_from(wanted).unwrap_or(usize::MAX))
 }
 
 /// Waits until the pods of a workload that opted in itself are denied, in the policy's words.
@@ -110,9 +123,7 @@ fn outage(
     for workload in &late {
         let left = RECOVERY.saturating_sub(recovered.elapsed());
         until(&format!("the denied pod of {}", workload.name), left, || {
-            // A DaemonSet has one on each node.
-            let count = workload.pods(kubectl)?.len().max(1);
-            workload.running(kubectl, count)
+            workload.running(kubectl, pods_wanted(kubectl, workload)?)
         })?;
         let elapsed = recovered.elapsed();
         say(&format!("    the denied pod of {} runs {elapsed:.1?} after recovery", workload.name));
@@ -258,32 +269,50 @@ fn writes_and_growth(log: &str, (from, to): (&str, &str)) -> (u64, u64) {
     (u64::try_from(own).unwrap_or(u64::MAX), grown)
 }
 
+/// Who leads, by its lease.
+fn leader(operator: &Kubectl) -> Result<String, Failure> {
+    let lease = operator.get("lease", "coppice-operator")?;
+    let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+    if holder.is_empty() { Err(Failure(lease.to_string())) } else { Ok(holder.to_owned()) }
+}
+
 #[test]
 fn another_leader_writes_within_15_s_of_the_ones_death() -> Result<(), Failure> {
     test("leader", |_, space| {
         let name = "another_leader_writes_within_15_s_of_the_ones_death";
         let Some(kill) = Environment::needed("COPPICE_KILL_CONTAINER", name) else { return Ok(()) };
-        let operator = Kubectl::within(coppice_tests::cluster::OPERATOR_NAMESPACE);
-        let leader = || -> Result<String, Failure> {
-            let lease = operator.get("lease", "coppice-operator")?;
-            let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
-            if holder.is_empty() { Err(Failure(lease.to_string())) } else { Ok(holder.to_owned()) }
-        };
-        let before = leader()?;
+        let operator = Kubectl::within(OPERATOR_NAMESPACE);
+        let before = leader(&operator)?;
         let containers = operator.get("pod", &before)?["spec"]["containers"].clone();
         let container = containers[0]["name"].as_str().unwrap_or_default().to_owned();
-        kill.run(&format!("{}/{before}/{container}", coppice_tests::cluster::OPERATOR_NAMESPACE))?;
+        kill.run(&format!("{OPERATOR_NAMESPACE}/{before}/{container}"))?;
         let killed = Instant::now();
-        space.kubectl.apply(&group("hits", "PNCounter", "web"))?;
-        let limit = Duration::from_secs(15);
-        until("its service is written", limit, || space.kubectl.get("service", "coppice-g-hits"))?;
-        say(&format!(
-            "    written {:.1?} after the kill; leader {before}, then {}",
-            killed.elapsed(),
-            leader()?
-        ));
+        // Started again in the same pod, it would be the same one, and go on with its lease.
+        operator.run(&["delete", "pod", &before, "--force", "--grace-period=0"])?;
+        let written = written_by_another(&operator, space, &before);
+        let elapsed = killed.elapsed();
+        let rollout = ["rollout", "status", "deployment", "coppice-operator", "--timeout=120s"];
+        operator.run(&rollout)?;
+        let after = written?;
+        say(&format!("    written {elapsed:.1?} after the kill; leader {before}, then {after}"));
+        assert!(elapsed < TAKEOVER, "it was written only {elapsed:?} after the kill");
         Ok(())
     })
+}
+
+/// Waits until another than `before` leads, and has written a new group's `Service`; who.
+fn written_by_another(
+    operator: &Kubectl,
+    space: &Namespace,
+    before: &str,
+) -> Result<String, Failure> {
+    let (after, _) = until("another leads", SOON, || {
+        let now = leader(operator)?;
+        if now == before { Err(Failure(format!("still {now}"))) } else { Ok(now) }
+    })?;
+    space.kubectl.apply(&group("hits", "PNCounter", "web"))?;
+    until("its service is written", SOON, || space.kubectl.get("service", "coppice-g-hits"))?;
+    Ok(after)
 }
 
 #[test]
