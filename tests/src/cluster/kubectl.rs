@@ -118,14 +118,15 @@ impl Kubectl {
         self.run_with(&arguments, Some(text))
     }
 
-    /// Makes an object as far as admission goes, and does not keep it.
+    /// Makes an object; as it was stored.
     ///
     /// # Errors
     ///
     /// If it is refused.
-    pub fn create_dry(&self, text: &str) -> Result<String, KubectlError> {
-        let arguments = ["create", "--dry-run=server", "--filename", "-", TIMEOUT];
-        self.run_with(&arguments, Some(text))
+    pub fn create(&self, object: &Value) -> Result<Value, KubectlError> {
+        let arguments = ["create", "--filename", "-", "--output", "json", TIMEOUT];
+        let text = self.run_with(&arguments, Some(&object.to_string()))?;
+        serde_json::from_str(&text).map_err(|error| failed(&arguments, &format!("{error}: {text}")))
     }
 
     /// Changes some fields of an object.

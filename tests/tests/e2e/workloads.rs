@@ -47,7 +47,8 @@ pub(crate) fn event(kubectl: &Kubectl, kind: &str, wanted: &str) -> Result<Strin
     found.map(|(message, _)| message)
 }
 
-fn has_sidecar(pod: &Value) -> bool {
+/// Whether a pod was injected.
+pub(crate) fn has_sidecar(pod: &Value) -> bool {
     let mut containers = pod["spec"]["initContainers"].as_array().into_iter().flatten();
     containers.any(|container| container["name"] == "coppice-agent")
 }
