@@ -3,6 +3,9 @@
 //! Labels are bounded: controllers, verbs, kinds and reasons are closed sets; no name
 //! of a group, pod or namespace is a label.
 
+use std::collections::BTreeMap;
+
+use coppice_api::v1alpha1::ConditionReason;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
@@ -10,6 +13,9 @@ use prometheus::{
 /// Buckets of a reconcile, in seconds: one without a write takes a millisecond, one that
 /// waits for a slow API server its time-outs.
 const RECONCILE_BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
+
+/// Why a group is not ready that was not looked at yet.
+pub(crate) const UNKNOWN_REASON: &str = "Unknown";
 
 /// All but the certificates' and the webhook's.
 #[derive(Clone, Debug)]
@@ -91,8 +97,8 @@ impl Metrics {
             leader,
             groups: shows.gauges(
                 "groups",
-                "ReplicationGroups that this leader looks after, by their condition Ready.",
-                &["ready"],
+                "ReplicationGroups that this leader looks after, by their condition Ready and its reason.",
+                &["ready", "reason"],
             )?,
             pods: shows.gauges(
                 "pods",
@@ -147,10 +153,17 @@ impl Metrics {
         }
     }
 
-    /// The groups, by their condition Ready.
-    pub(crate) fn groups(&self, ready: usize, not_ready: usize) {
-        for (value, count) in [("true", ready), ("false", not_ready)] {
-            self.groups.with_label_values(&[value]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// So many groups are ready, and so many are not for each of these reasons.
+    pub(crate) fn groups(&self, ready: usize, not_ready: &BTreeMap<&'static str, usize>) {
+        let set = |ready: &str, reason: &str, count: usize| {
+            let gauge = self.groups.with_label_values(&[ready, reason]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        };
+        set("true", ConditionReason::AllMembersReady.name(), ready);
+        // Every one, so that what is no more goes to 0.
+        let reasons = ConditionReason::ALL.iter().map(|reason| reason.name());
+        for reason in reasons.chain([UNKNOWN_REASON]) {
+            set("false", reason, not_ready.get(reason).copied().unwrap_or_default());
         }
     }
 
@@ -221,7 +234,7 @@ mod tests {
         metrics.watch_failed("pods");
         metrics.api_requested("apply", "2");
         metrics.leads(true);
-        metrics.groups(3, 1);
+        metrics.groups(3, &BTreeMap::from([("NoPodsMatch", 1)]));
         metrics.pods(PodCounts { started: 3, starting: 1, uninjected: 2 });
         metrics.event("SidecarMissing");
         metrics.polled("ok");
@@ -238,7 +251,9 @@ mod tests {
             "coppice_operator_watch_errors_total{kind=\"pods\"} 1",
             "coppice_operator_api_requests_total{status=\"2\",verb=\"apply\"} 1",
             "coppice_operator_leader 1",
-            "coppice_operator_groups{ready=\"false\"} 1",
+            "coppice_operator_groups{ready=\"true\",reason=\"AllMembersReady\"} 3",
+            "coppice_operator_groups{ready=\"false\",reason=\"NoPodsMatch\"} 1",
+            "coppice_operator_groups{ready=\"false\",reason=\"NotOptedIn\"} 0",
             "coppice_operator_pods{state=\"uninjected\"} 2",
             "coppice_operator_events_total{reason=\"SidecarMissing\"} 1",
             "coppice_operator_agent_polls_total{result=\"ok\"} 1",

@@ -109,10 +109,13 @@ pub fn became_ready(status: &ReplicationGroupStatus, before: &ReplicationGroupSt
 /// Whether the condition Ready is true.
 #[must_use]
 pub fn is_ready(status: &ReplicationGroupStatus) -> bool {
-    status
-        .conditions
-        .iter()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    ready(status).is_some_and(|condition| condition.status == "True")
+}
+
+/// The condition Ready.
+#[must_use]
+pub fn ready(status: &ReplicationGroupStatus) -> Option<&Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == "Ready")
 }
 
 /// What passes by itself, and is no mistake.
