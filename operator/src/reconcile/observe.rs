@@ -29,6 +29,8 @@ const NEW: i64 = 20;
 /// After how many seconds a running pod was certainly told of a new group: a kubelet takes
 /// up to 76 s.
 const TOLD: i64 = 120;
+/// Of pods that have not ended: those of old `Job`s would hide the others.
+const UNFINISHED: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
 /// The object of the name that the group's `Service` has, whoever made it.
 ///
@@ -123,7 +125,8 @@ async fn bystanders(
 ) -> Result<Vec<Bystander>, CallError> {
     let labels = &group.spec.selector.match_labels;
     let selector: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let params = ListParams::default().labels(&selector.join(",")).limit(BYSTANDERS);
+    let params =
+        ListParams::default().labels(&selector.join(",")).fields(UNFINISHED).limit(BYSTANDERS);
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
     let found = call(pods.list(&params)).await?;
     let seen: Vec<SeenPod> = found.items.into_iter().map(SeenPod::of).collect();

@@ -80,14 +80,22 @@ pub(super) fn none_matches(facts: &Facts) -> Option<Obstacle> {
     };
     let names = some(facts.bystanders.iter().map(|pod| pod.name.as_str()));
     let label = format!("{{\"{INJECT_LABEL}\":\"true\"}}");
-    let mend = if bystander.workload.starts_with("pod/") {
-        format!("make it anew with the label {INJECT_LABEL}=true (kubectl label does not suffice)")
-    } else {
-        format!(
-            "kubectl patch {} -n {namespace} --type=merge -p \
-             '{{\"spec\":{{\"template\":{{\"metadata\":{{\"labels\":{label}}}}}}}}}'",
-            bystander.workload
-        )
+    let workload = &bystander.workload;
+    let mend = match workload.split_once('/') {
+        Some(("pod", _)) => {
+            format!(
+                "make it anew with the label {INJECT_LABEL}=true (kubectl label does not suffice)"
+            )
+        }
+        // Its template never changes.
+        Some(("job", _)) => format!(
+            "delete {workload} and make it anew with the label {INJECT_LABEL}=true in its template; \
+             if a CronJob made it, there: kubectl get cronjob -n {namespace}, kubectl edit cronjob"
+        ),
+        _ => format!(
+            "kubectl patch {workload} -n {namespace} --type=merge -p \
+             '{{\"spec\":{{\"template\":{{\"metadata\":{{\"labels\":{label}}}}}}}}}'"
+        ),
     };
     let message = format!(
         "pods match, and none opted in by the label {INJECT_LABEL}=true ({names}); to opt in: {mend}"
