@@ -68,7 +68,7 @@ words! {
         StorageWritable: "Every member that was asked can write.",
 
         // Not yet.
-        OperatorStarting: "The operator has just become the leader and has not looked at this group yet.",
+        OperatorStarting: "The operator does not know yet its own address or its authorities, so it tells agents nothing.",
         Applying: "Services, rights and settings are being written.",
         MembersStarting: "Some agents have not started yet.",
         CatchingUp: "Some members have not seen yet what others had seen a while ago.",
@@ -85,12 +85,12 @@ words! {
         ImageUnavailable: "The agent's image cannot be pulled.",
         AgentFailing: "An agent's container keeps ending.",
         SelectorConflict: "An older group selects the same pods and asks for another volume.",
-        VolumeNotFound: "The pods do not declare the volume that `volumeName` names.",
+        VolumeNotFound: "The pods do not declare the volume that `volumeName` names, or cannot write to it.",
         VolumePending: "A pod waits for the volume that keeps its data.",
         VolumeShared: "Another agent holds the database on a member's volume.",
         VolumeFull: "A member refuses local writes because its volume is nearly full.",
         StorageFailed: "A member cannot write to its volume.",
-        RestartRequired: "Running pods were injected with another volume or agent than the group asks for now.",
+        RestartRequired: "Running pods were injected with another volume, or another image of the agent, than the group asks for now.",
         OrphanedData: "Running pods hold data of a deleted group of this name, and do not serve this one.",
         PeersUnreachable: "Members cannot reach each other.",
         AgentsUnreachable: "None of the agents that were asked answered the operator.",

@@ -1,12 +1,13 @@
 //! What is wrong with a group's members, as they tell it or as they were made.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use coppice_api::v1alpha1::{ConditionReason, ReplicationGroup};
 
 use super::super::facts::{Facts, differ, is_where_wanted, some, workloads};
 use super::Obstacle;
-use crate::pods::SeenPod;
+use crate::pods::{DataVolume, SeenPod};
 
 /// Local writes stop at this part of a pod's summed sizes.
 const USABLE_PERCENT: u64 = 80;
@@ -14,13 +15,12 @@ const USABLE_PERCENT: u64 = 80;
 /// Members hold data of a group of this name that was deleted.
 pub(super) fn orphaned_data(facts: &Facts) -> Option<Obstacle> {
     let (held, pods) = facts.view.as_ref()?.refused.first_key_value()?;
-    let (namespace, name) = (facts.namespace(), facts.seen.name());
+    let name = facts.seen.name();
     let message = format!(
         "{} hold data of a deleted group {name} with the id {held}, and go on with that one; to take \
-         it over, delete this group and make it anew with spec.id: {held}; to drop it, restart the \
-         pods: kubectl rollout restart {} -n {namespace}",
+         it over, delete this group and make it anew with spec.id: {held}; to drop it, {}",
         some(pods.iter().map(String::as_str)),
-        some(workloads(facts.injected()).iter().map(String::as_str))
+        drop_data(facts, pods)
     );
     Some(Obstacle::new(ConditionReason::OrphanedData, message))
 }
@@ -35,6 +35,30 @@ pub(super) fn unused(facts: &Facts) -> Option<Obstacle> {
         some(pods.iter().map(String::as_str))
     );
     Some(Obstacle::new(ConditionReason::InvalidSpec, message))
+/// How the data of these pods is dropped: a volume that a pod declares outlives it, and
+/// brings the data to the next pod of that name.
+fn drop_data(facts: &Facts, pods: &BTreeSet<String>) -> String {
+    let namespace = facts.namespace();
+    let own_volume = facts.injected().find_map(|pod| {
+        let agent = pod.agent.as_ref().filter(|_| pods.contains(&pod.name))?;
+        match agent.volume.as_ref()? {
+            DataVolume::PodVolume(volume) => Some((pod, volume)),
+            DataVolume::EmptyDir | DataVolume::EphemeralClaim => None,
+        }
+    });
+    let Some((pod, volume)) = own_volume else {
+        let restarted = workloads(facts.injected());
+        return format!(
+            "restart the pods: kubectl rollout restart {} -n {namespace}",
+            some(restarted.iter().map(String::as_str))
+        );
+    };
+    format!(
+        "a restart is not enough, since new pods of the same name find it on the volume {volume} that \
+         the pods declare: remove its folder coppice/{} and so on while the pods are away, or delete \
+         claims and pods one by one, if nothing else is on them: kubectl get pvc -n {namespace}",
+        pod.name
+    )
 }
 
 /// An older group has its way about what a pod has one of.
@@ -78,12 +102,17 @@ fn rival<'a>(
 /// Members were made when less, or something else, was asked for.
 pub(super) fn restart_required(facts: &Facts) -> Option<Obstacle> {
     let group = facts.group()?;
-    let is_outdated = |pod: &&Arc<SeenPod>| is_outdated(pod, group, &facts.older);
-    let outdated: Vec<_> = facts.injected().filter(is_outdated).collect();
+    let made_with = |test: IsOutdated| -> Vec<_> {
+        facts.injected().filter(|pod| test(pod, group, &facts.older)).collect()
+    };
+    let (mut outdated, mut what) = (made_with(has_other_volume), "volume");
+    if outdated.is_empty() {
+        (outdated, what) = (made_with(has_other_image), "agent's image");
+    }
     outdated.first()?;
     let namespace = facts.namespace();
     let message = format!(
-        "{} were made before the group asked for its volume, and serve it from the one they have; to \
+        "{} were made before the group asked for its {what}, and serve it with the one they have; to \
          give it to them: kubectl rollout restart {} -n {namespace}",
         some(outdated.iter().map(|pod| pod.name.as_str())),
         some(workloads(outdated.iter().copied()).iter().map(String::as_str))
@@ -91,7 +120,14 @@ pub(super) fn restart_required(facts: &Facts) -> Option<Obstacle> {
     Some(Obstacle::new(ConditionReason::RestartRequired, message))
 }
 
-fn is_outdated(pod: &SeenPod, group: &ReplicationGroup, older: &[Arc<ReplicationGroup>]) -> bool {
+/// Whether a pod was made otherwise than a group asks, given the older ones.
+type IsOutdated = fn(&SeenPod, &ReplicationGroup, &[Arc<ReplicationGroup>]) -> bool;
+
+fn has_other_volume(
+    pod: &SeenPod,
+    group: &ReplicationGroup,
+    older: &[Arc<ReplicationGroup>],
+) -> bool {
     let Some(agent) = &pod.agent else { return false };
     let selecting: Vec<_> =
         older.iter().filter(|older| pod.matches(&older.spec.selector.match_labels)).collect();
@@ -107,6 +143,28 @@ fn is_outdated(pod: &SeenPod, group: &ReplicationGroup, older: &[Arc<Replication
     // Rounding aside.
     let is_small = agent.data_limit.is_some_and(|limit| limit.saturating_add(asked / 50) < usable);
     is_elsewhere || is_small
+}
+
+/// Of the image the oldest group that names one decides. The operator's own may differ:
+/// an upgrade restarts no pod.
+fn has_other_image(
+    pod: &SeenPod,
+    group: &ReplicationGroup,
+    older: &[Arc<ReplicationGroup>],
+) -> bool {
+    let (Some(agent), Some(asked)) = (&pod.agent, &group.spec.agent.image) else { return false };
+    let is_chooser = |older: &Arc<ReplicationGroup>| {
+        older.spec.agent.image.is_some() && pod.matches(&older.spec.selector.match_labels)
+    };
+    !older.iter().any(is_chooser) && !is_same_image(asked, &agent.image)
+}
+
+/// Whether a pod has the image that was asked for: some clusters put a mirror's address
+/// before the names of all images, or a digest behind them.
+fn is_same_image(asked: &str, has: &str) -> bool {
+    let name_from = |image: &str| image.rfind('/').map_or(0, |slash| slash + 1);
+    let (asked, has) = (&asked[name_from(asked)..], &has[name_from(has)..]);
+    asked == has || has.split_once('@').is_some_and(|(tagged, _)| tagged == asked)
 }
 
 /// Members cannot write.

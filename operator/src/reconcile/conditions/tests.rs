@@ -106,6 +106,11 @@ fn respec(facts: &mut Facts, change: impl FnOnce(&mut Value)) {
     facts.seen = Arc::new(SeenGroup::Read(read("views", change)));
 }
 
+fn holds_old_data(facts: &mut Facts) {
+    let pods = BTreeSet::from(["web-1".to_owned()]);
+    view(facts).refused = BTreeMap::from([(Uuid::from_u128(7), pods)]);
+}
+
 fn denied(message: &str) -> Denial {
     Denial {
         owner: member("web-1").owner.unwrap(),
@@ -150,6 +155,16 @@ const CASES: &[Case] = &[
         Type::Ready,
         Reason::NotOptedIn,
         &["plain-1", "kubectl patch deployment/plain -n shop", "coppice.dev/inject"],
+    ),
+    (
+        |f| {
+            f.pods.clear();
+            let workload = "job/nightly-1".to_owned();
+            f.bystanders = vec![Bystander { name: "nightly-1-x".into(), workload }];
+        },
+        Type::Ready,
+        Reason::NotOptedIn,
+        &["delete job/nightly-1 and make it anew", "kubectl get cronjob -n shop"],
     ),
     (
         |f| change_pods(f, uninject),
@@ -296,13 +311,31 @@ const CASES: &[Case] = &[
         &["web-1"],
     ),
     (
+        |f| respec(f, |g| g["spec"]["agent"] = json!({"image": "coppice-agent:2"})),
+        Type::Progressing,
+        Reason::RestartRequired,
+        &["web-1, web-2", "image", "kubectl rollout restart deployment/web -n shop"],
+    ),
+    (
+        |f| holds_old_data(f),
+        Type::Ready,
+        Reason::OrphanedData,
+        &[
+            "web-1",
+            "spec.id: 00000000-0000-0000-0000-000000000007",
+            "kubectl rollout restart deployment/web -n shop",
+        ],
+    ),
+    (
         |f| {
-            let pods = BTreeSet::from(["web-1".to_owned()]);
-            view(f).refused = BTreeMap::from([(Uuid::from_u128(7), pods)]);
+            holds_old_data(f);
+            change_pods(f, |pod| {
+                pod.agent.as_mut().unwrap().volume = Some(DataVolume::PodVolume("data".into()));
+            });
         },
         Type::Ready,
         Reason::OrphanedData,
-        &["web-1", "spec.id: 00000000-0000-0000-0000-000000000007"],
+        &["volume data", "coppice/web-1", "kubectl get pvc -n shop"],
     ),
     (
         |f| f.rejection = Some(Rejection::Malformed("missing field `crdt`".into())),
@@ -478,5 +511,34 @@ fn sizes_of_a_pods_groups_add_up() {
     let finding = of(&facts, Type::Progressing);
     assert_eq!(finding.reason, Reason::RestartRequired, "1Gi each does not fit into 1Gi");
     change_pods(&mut facts, |pod| pod.agent.as_mut().unwrap().data_limit = Some(1_717_986_918));
+    assert_eq!(of(&facts, Type::Progressing).holds, Some(true));
+}
+
+#[test]
+fn an_image_that_nobody_asks_for_anew_needs_no_restart() {
+    let image = |name: &str| json!({"image": name});
+    for (asked, has) in [
+        (None, "mirror.example.com/coppice-agent:0"),
+        (Some("coppice-agent:1"), "coppice-agent:1"),
+        (Some("team/coppice-agent:1"), "mirror.example.com/all/coppice-agent:1"),
+        (Some("coppice-agent:1"), "coppice-agent:1@sha256:abc"),
+    ] {
+        let mut facts = healthy();
+        if let Some(asked) = asked {
+            respec(&mut facts, |g| g["spec"]["agent"] = image(asked));
+        }
+        change_pods(&mut facts, |pod| pod.agent.as_mut().unwrap().image = has.to_owned());
+        assert_eq!(of(&facts, Type::Progressing).holds, Some(true), "{asked:?} and {has}");
+    }
+
+    let mut facts = healthy();
+    respec(&mut facts, |g| g["spec"]["agent"] = image("coppice-agent:1@sha256:def"));
+    change_pods(&mut facts, |pod| {
+        let agent = pod.agent.as_mut().unwrap();
+        (agent.image, agent.data_limit) = ("coppice-agent:1@sha256:abc".to_owned(), None);
+    });
+    assert_eq!(of(&facts, Type::Progressing).reason, Reason::RestartRequired, "another digest");
+    // It has no say: what the older one asks for is the older one's to tell.
+    facts.older = vec![read("older", |g| g["spec"]["agent"] = image("coppice-agent:1@sha256:def"))];
     assert_eq!(of(&facts, Type::Progressing).holds, Some(true));
 }
