@@ -61,6 +61,18 @@ fn drop_data(facts: &Facts, pods: &BTreeSet<String>) -> String {
     )
 }
 
+/// Members cannot use the group as it is, and go on with what was before.
+pub(super) fn unused(facts: &Facts) -> Option<Obstacle> {
+    let (why, pods) = facts.view.as_ref()?.unused.first_key_value()?;
+    let (namespace, name) = (facts.namespace(), facts.seen.name());
+    let message = format!(
+        "{} do not use what is asked for, and go on with what was before: {why}; see: kubectl get \
+         replicationgroup {name} -n {namespace} -o yaml",
+        some(pods.iter().map(String::as_str))
+    );
+    Some(Obstacle::new(ConditionReason::InvalidSpec, message))
+}
+
 /// An older group has its way about what a pod has one of.
 ///
 /// Of each pod it is the oldest of its groups that decides: one in between that did not
