@@ -24,11 +24,6 @@ use crate::pods::SeenPod;
 
 /// How many pods that did not opt in are looked at: enough to name some.
 const BYSTANDERS: u32 = 20;
-/// For how many seconds the pods of a new group may be about to come.
-const NEW: i64 = 20;
-/// After how many seconds a running pod was certainly told of a new group: a kubelet takes
-/// up to 76 s.
-const TOLD: i64 = 120;
 /// Of pods that have not ended: those of old `Job`s would hide the others.
 const UNFINISHED: &str = "status.phase!=Succeeded,status.phase!=Failed";
 /// For how many seconds the pods of a new group may be about to come.

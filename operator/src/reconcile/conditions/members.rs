@@ -25,16 +25,6 @@ pub(super) fn orphaned_data(facts: &Facts) -> Option<Obstacle> {
     Some(Obstacle::new(ConditionReason::OrphanedData, message))
 }
 
-/// Members cannot use the group as it is, and go on with what was before.
-pub(super) fn unused(facts: &Facts) -> Option<Obstacle> {
-    let (why, pods) = facts.view.as_ref()?.unused.first_key_value()?;
-    let (namespace, name) = (facts.namespace(), facts.seen.name());
-    let message = format!(
-        "{} do not use what is asked for, and go on with what was before: {why}; see: kubectl get \
-         replicationgroup {name} -n {namespace} -o yaml",
-        some(pods.iter().map(String::as_str))
-    );
-    Some(Obstacle::new(ConditionReason::InvalidSpec, message))
 /// How the data of these pods is dropped: a volume that a pod declares outlives it, and
 /// brings the data to the next pod of that name.
 fn drop_data(facts: &Facts, pods: &BTreeSet<String>) -> String {
