@@ -6,13 +6,13 @@
 use coppice_api::v1alpha1::ReplicationGroup;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
-use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::events::{Event, EventType};
 use tracing::{debug, info};
 
-use crate::api_client::call;
 use crate::groups::SeenGroup;
 use crate::metrics::Metrics;
 use crate::pods::Owner;
+use crate::recorder::EventRecorder;
 
 /// The API server takes no longer ones.
 const NOTE_BYTES: usize = 1024;
@@ -20,7 +20,7 @@ const NOTE_BYTES: usize = 1024;
 /// Tells events. Cheap to clone.
 #[derive(Clone)]
 pub struct Events {
-    recorder: Recorder,
+    recorder: EventRecorder,
     metrics: Metrics,
 }
 
@@ -28,7 +28,7 @@ impl Events {
     /// Events of this operator; `recorder` is the one of the process, so that all of the
     /// same are counted together.
     #[must_use]
-    pub fn new(recorder: Recorder, metrics: Metrics) -> Self {
+    pub fn new(recorder: EventRecorder, metrics: Metrics) -> Self {
         Self { recorder, metrics }
     }
 
@@ -68,7 +68,7 @@ impl Events {
         };
         self.metrics.event(reason);
         // An event is a courtesy: the condition says the same, and stays.
-        if let Err(error) = call(self.recorder.publish(&event, about)).await {
+        if let Err(error) = self.recorder.publish(&event, about).await {
             debug!(namespace, name, reason, %error, "the event could not be written");
         }
     }

@@ -30,6 +30,7 @@ pub mod pods;
 pub mod polls;
 pub mod readiness;
 pub mod reconcile;
+pub mod recorder;
 pub mod reports;
 pub mod run;
 pub mod schedule;

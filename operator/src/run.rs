@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Reporter;
 use kube::{Api, Client, ResourceExt as _};
 use prometheus::Registry;
 use tokio::net::TcpListener;
@@ -34,6 +34,7 @@ use crate::metrics::Metrics;
 use crate::outage::Outage;
 use crate::pods::PodStore;
 use crate::readiness::{Part, Readiness};
+use crate::recorder::EventRecorder;
 use crate::reports::Reports;
 use crate::scope::Scope;
 use crate::sources::Sources;
@@ -98,7 +99,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> Result<(), RunError> {
         instance: Some(args.place.pod_name.clone()),
     };
     let base = Base {
-        recorder: Recorder::new(client.clone(), reporter),
+        recorder: EventRecorder::new(client.clone(), reporter),
         scope: Scope::new(args.place.watched(), &args.place.namespace),
         client,
         cluster,
@@ -132,7 +133,7 @@ struct Base {
     client: Client,
     cluster: String,
     metrics: Metrics,
-    recorder: Recorder,
+    recorder: EventRecorder,
     registry: Registry,
     scope: Scope,
 }

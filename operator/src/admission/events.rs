@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::events::{Event, EventType};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::metrics::AdmissionMetrics;
-use crate::api_client::call;
+use crate::recorder::EventRecorder;
 
 /// Events that wait to be written.
 const QUEUE: usize = 256;
@@ -78,7 +78,7 @@ impl OwnerEvents {
 
 impl EventWriter {
     /// Writes events until `shutdown` fires or the last [`OwnerEvents`] is gone.
-    pub async fn run(mut self, recorder: Recorder, shutdown: CancellationToken) {
+    pub async fn run(mut self, recorder: EventRecorder, shutdown: CancellationToken) {
         loop {
             let told = tokio::select! {
                 biased;
@@ -96,7 +96,7 @@ impl EventWriter {
                 action: "Inject".to_owned(),
                 secondary: None,
             };
-            match call(recorder.publish(&event, &told.owner)).await {
+            match recorder.publish(&event, &told.owner).await {
                 Ok(()) => self.metrics.event("written"),
                 Err(error) => {
                     self.metrics.event("failed");

@@ -92,7 +92,10 @@ pub fn newly_wrong(
     let old = wrong(before);
     let mut new: Vec<(String, String)> = Vec::new();
     for (reason, message) in wrong(status) {
-        let is_known = |known: &[(String, String)]| known.iter().any(|(told, _)| *told == reason);
+        let is_same = |told: &(String, String)| {
+            told.0 == reason && (told.1 == message || !is_cause_in_message(&reason))
+        };
+        let is_known = |known: &[(String, String)]| known.iter().any(is_same);
         if !is_known(&old) && !is_known(&new) {
             new.push((reason, message));
         }
@@ -116,6 +119,19 @@ pub fn is_ready(status: &ReplicationGroupStatus) -> bool {
 #[must_use]
 pub fn ready(status: &ReplicationGroupStatus) -> Option<&Condition> {
     status.conditions.iter().find(|condition| condition.type_ == "Ready")
+}
+
+/// Whether the cause is in the message, so that another message is another mistake. Others
+/// name pods, which come and go.
+fn is_cause_in_message(reason: &str) -> bool {
+    [
+        ConditionReason::AdmissionRejected,
+        ConditionReason::ApiRefused,
+        ConditionReason::InvalidSpec,
+        ConditionReason::NameTaken,
+    ]
+    .iter()
+    .any(|with_cause| with_cause.name() == reason)
 }
 
 /// What passes by itself, and is no mistake.
@@ -236,6 +252,18 @@ mod tests {
         let told = newly_wrong(&missing, &none);
         assert_eq!(told, [("SidecarMissing".to_owned(), "m".to_owned())]);
         assert!(newly_wrong(&missing, &missing).is_empty());
+        let mut elsewhere = missing.clone();
+        elsewhere.conditions[0].message = "other pods".to_owned();
+        assert!(newly_wrong(&elsewhere, &missing).is_empty(), "the same mistake");
+
+        let refused = |words: &str| {
+            let mut condition = bad("Injected".to_owned(), ConditionReason::AdmissionRejected);
+            condition.message = words.to_owned();
+            status(vec![condition])
+        };
+        let told = newly_wrong(&refused("limit"), &refused("quota"));
+        assert_eq!(told, [("AdmissionRejected".to_owned(), "limit".to_owned())]);
+        assert!(newly_wrong(&refused("quota"), &refused("quota")).is_empty());
     }
 
     #[test]
