@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -87,8 +88,19 @@ async fn write(
             let data = shown.as_ref().and_then(|map| map.data.clone());
             let last = context.remembered.texts(namespace, data);
             let wanted = render::config_map(namespace, groups, complete, &last);
+            let strange = shown.as_ref().map(|map| render::strange_keys(map, &wanted));
             if !shown.is_some_and(|map| render::map_is_as_wanted(&map, &wanted)) {
                 let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
+                if let Some(strange) = strange.filter(|keys| !keys.is_empty()) {
+                    // What others own too an apply leaves, and agents would serve it.
+                    warn!(namespace, ?strange, "keys that others wrote are taken out");
+                    let nothing: BTreeMap<_, _> =
+                        strange.into_iter().map(|key| (key, Value::Null)).collect();
+                    let without = json!({"data": nothing});
+                    call(api.patch(GROUPS_CONFIG_MAP, &patched(), &Patch::Merge(&without)))
+                        .await
+                        .map_err(ReconcileError::of("take strange keys out of its ConfigMap"))?;
+                }
                 call(api.patch(GROUPS_CONFIG_MAP, &applied(), &Patch::Apply(&wanted)))
                     .await
                     .map_err(ReconcileError::of("write its ConfigMap"))?;
@@ -129,6 +141,11 @@ async fn bind(
             .map_err(ReconcileError::of("write its RoleBinding"))?;
     }
     Ok(next)
+}
+
+fn patched() -> PatchParams {
+    let field_manager = Some(names::FIELD_MANAGER.to_owned());
+    PatchParams { field_manager, ..PatchParams::default() }
 }
 
 fn applied() -> PatchParams {

@@ -209,9 +209,9 @@ impl Round {
             let members: Vec<_> = pods.iter().filter(is_member).cloned().collect();
             let started: Vec<_> = members.iter().filter(|pod| pod.is_started()).cloned().collect();
             let uid = seen.uid().to_owned();
-            if !is_whole
-                && !(is_young(context, group, &started) && context.reports.awaits(&uid, &started))
-            {
+            let is_soon =
+                || is_young(context, group, &started) && context.reports.awaits(&uid, &started);
+            if !(is_whole || is_soon()) {
                 continue;
             }
             let times = turns.times.entry(uid.clone()).or_insert(0);

@@ -34,9 +34,9 @@ use validate::{Rejection, validate};
 
 /// How long until a group is looked at again, if nothing happens.
 const RESYNC: Duration = Duration::from_mins(5);
-/// How long, while no pod is known that a new group selects: pods that did not opt in are
-/// not watched, and have to be listed.
-const WITHOUT_PODS: Duration = Duration::from_secs(30);
+/// How long, while what may change is not watched: pods that a new group selects and that
+/// did not opt in, and objects of others in the way.
+const UNWATCHED: Duration = Duration::from_secs(30);
 /// Who made a group waits to see its pods this long, in seconds.
 const NEW: i64 = 600;
 /// How long, while something is about to change that may be missed.
@@ -172,10 +172,12 @@ fn next_look(facts: &Facts, now: Timestamp) -> Duration {
     let passing = !facts.unserved().is_empty()
         || facts.rejection == Some(Rejection::PredecessorGoing)
         || matches!(facts.publication, Publication::Pending | Publication::Refused(_));
+    // An object that someone else made is not watched.
+    let is_unwatched = matches!(facts.rejection, Some(Rejection::NameTaken(_)));
     if passing {
         PASSING
-    } else if facts.pods.is_empty() && is_new {
-        WITHOUT_PODS
+    } else if is_unwatched || facts.pods.is_empty() && is_new {
+        UNWATCHED
     } else {
         // Spread, so that not all groups are looked at at once.
         RESYNC.mul_f64(rand::random_range(0.8..1.2))

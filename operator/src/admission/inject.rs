@@ -225,6 +225,7 @@ fn add_agent(
     notices: &mut Vec<Notice>,
 ) -> Result<(), Malformed> {
     let pod_volume = plan.volume.volume_name.as_deref().and_then(|name| declared(draft, name));
+    notices.extend(pod_volume.and_then(|volume| data_stays_behind(draft, volume)));
     if volumes::is_claim(plan, pod_volume) {
         notices.extend(add_fs_group(draft)?);
     }
@@ -302,6 +303,23 @@ fn add_around(draft: &mut Draft, settings: &InjectionSettings) -> Result<(), Mal
         draft.prepend(&path, json!({"name": URL_VARIABLE, "value": sidecar::url()}))?;
     }
     Ok(())
+}
+
+/// The database is in a folder of the pod's name, and a `ReplicaSet` names its pods anew.
+fn data_stays_behind(draft: &Draft, volume: &Value) -> Option<Notice> {
+    let is_kept = volume.get("persistentVolumeClaim").is_some();
+    if !is_kept || label(draft, "pod-template-hash").is_none() {
+        return None;
+    }
+    Some(Notice {
+        reason: NoticeReason::DataStaysBehind,
+        message: format!(
+            "the group keeps its data on the claim {}, in a folder of the pod's name: a Deployment names \
+             its pods anew, so each starts empty, and has what its peers have; the old folders stay on \
+             the claim. Use a StatefulSet, whose pods keep their names and their data",
+            volume["persistentVolumeClaim"]["claimName"]
+        ),
+    })
 }
 
 /// Lets the agent's user write to a claim, where the pod does not care.

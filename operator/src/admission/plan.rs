@@ -46,6 +46,8 @@ pub enum NoticeReason {
     SelectorConflict,
     /// The pod got a group for its volumes.
     FsGroupAdded,
+    /// The pod's successor will not find the data on the claim that both declare.
+    DataStaysBehind,
 }
 
 // === impl Plan ===
@@ -118,6 +120,14 @@ impl Plan {
 // === impl NoticeReason ===
 
 impl NoticeReason {
+    /// Whether someone should change something.
+    pub(super) const fn is_warning(self) -> bool {
+        match self {
+            Self::NoGroup | Self::FsGroupAdded => false,
+            Self::SelectorConflict | Self::DataStaysBehind => true,
+        }
+    }
+
     /// A stable name, as the reason of an event.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -125,6 +135,7 @@ impl NoticeReason {
             Self::NoGroup => "NoGroup",
             Self::SelectorConflict => "SelectorConflict",
             Self::FsGroupAdded => "FsGroupAdded",
+            Self::DataStaysBehind => "DataStaysBehind",
         }
     }
 }

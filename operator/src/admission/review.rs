@@ -26,7 +26,6 @@ use super::events::{OwnerEvents, Told, owner_of};
 use super::inject::{Injected, InjectionSettings, Outcome, Untouched, inject};
 use super::metrics::AdmissionMetrics;
 use super::obstacle::Obstacle;
-use super::plan::NoticeReason;
 
 /// Where the API server asks.
 pub const INJECT_PATH: &str = "/inject";
@@ -250,7 +249,7 @@ fn told(outcome: &Outcome) -> Vec<(bool, &'static str, String)> {
                 _ => format!("added the sidecar {AGENT_CONTAINER} for: {groups}"),
             };
             let notices = injected.notices.iter().map(|notice| {
-                let is_warning = notice.reason == NoticeReason::SelectorConflict;
+                let is_warning = notice.reason.is_warning();
                 (is_warning, notice.reason.name(), notice.message.clone())
             });
             [(false, "Injected", message)].into_iter().chain(notices).collect()

@@ -117,6 +117,15 @@ pub fn map_is_as_wanted(is: &ConfigMap, wanted: &ConfigMap) -> bool {
     is.data == wanted.data && has_owners(&is.metadata, &wanted.metadata)
 }
 
+/// The keys of a map that are not wanted.
+#[must_use]
+pub fn strange_keys(is: &ConfigMap, wanted: &ConfigMap) -> Vec<String> {
+    let is_wanted =
+        |key: &&String| wanted.data.as_ref().is_some_and(|wanted| wanted.contains_key(*key));
+    let keys = is.data.iter().flat_map(BTreeMap::keys);
+    keys.filter(|key| !is_wanted(key)).cloned().collect()
+}
+
 /// Whether a binding is as it is wanted.
 #[must_use]
 pub fn binding_is_as_wanted(is: &RoleBinding, wanted: &RoleBinding) -> bool {
@@ -235,6 +244,8 @@ mod tests {
         assert!(map_is_as_wanted(&is, &wanted));
         is.data.as_mut().unwrap().insert("group.gone.json".to_owned(), "1".to_owned());
         assert!(!map_is_as_wanted(&is, &wanted));
+        assert_eq!(strange_keys(&is, &wanted), ["group.gone.json"]);
+        assert!(strange_keys(&wanted, &is).is_empty());
 
         let accounts = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let wanted = role_binding("shop", &groups, &accounts(&["a", "b"]));

@@ -151,6 +151,30 @@ pub fn workloads<'a>(pods: impl IntoIterator<Item = &'a Arc<SeenPod>>) -> Vec<St
     names.into_iter().collect()
 }
 
+/// The command that has pods made anew, which can be run as it is: `kubectl` restarts
+/// deployments and the like, and of others the pods are deleted.
+#[must_use]
+pub fn remake<'a>(
+    pods: impl IntoIterator<Item = &'a Arc<SeenPod>> + Clone,
+    namespace: &str,
+) -> String {
+    let mut workloads = workloads(pods.clone());
+    let is_restarted = |name: &String| {
+        ["deployment/", "statefulset/", "daemonset/"].iter().any(|kind| name.starts_with(kind))
+    };
+    workloads.retain(is_restarted);
+    let (verb, mut names) = if workloads.is_empty() {
+        let names = pods.into_iter().map(|pod| pod.name.clone()).collect();
+        ("delete pod", names)
+    } else {
+        ("rollout restart", workloads)
+    };
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
+    let command = format!("kubectl {verb} {} -n {namespace}", names.join(" "));
+    if more == 0 { command } else { format!("{command} (and {more} more)") }
+}
+
 /// Whether a pod's data is where a group wants it.
 #[must_use]
 pub fn is_where_wanted(volume: &DataVolume, wanted: &VolumeSpec) -> bool {
@@ -184,6 +208,28 @@ mod tests {
     fn few_names_are_shown() {
         assert_eq!(some(["a", "b"]), "a, b");
         assert_eq!(some(["a", "b", "c", "d", "e", "f", "g"]), "a, b, c, d, e and 2 more");
+    }
+
+    #[test]
+    fn a_command_that_makes_pods_anew_can_be_run() {
+        let pod = |name: &str, owner: Option<(&str, &str)>| {
+            let owner = owner.map(|(kind, name)| Owner {
+                api_version: "apps/v1".into(),
+                kind: kind.into(),
+                name: name.into(),
+                uid: "u".into(),
+            });
+            Arc::new(SeenPod { name: name.into(), owner, ..SeenPod::default() })
+        };
+        let (a, b) = (Some(("StatefulSet", "a")), Some(("DaemonSet", "b")));
+        let pods = [pod("a-0", a), pod("b-x", b), pod("alone", None)];
+        let command = "kubectl rollout restart daemonset/b statefulset/a -n shop";
+        assert_eq!(remake(&pods, "shop"), command);
+        let bare = [pod("c-x", Some(("ReplicaSet", "c"))), pod("alone", None)];
+        assert_eq!(remake(&bare, "shop"), "kubectl delete pod c-x alone -n shop");
+        let many: Vec<_> = (0..7).map(|at| pod(&format!("p{at}"), None)).collect();
+        let command = "kubectl delete pod p0 p1 p2 p3 p4 -n shop (and 2 more)";
+        assert_eq!(remake(&many, "shop"), command);
     }
 
     #[test]

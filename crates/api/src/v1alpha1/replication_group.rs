@@ -114,7 +114,8 @@ pub struct Selector {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = rules::volume()))]
 pub struct VolumeSpec {
-    /// What kind of volume a pod gets when it is injected. It never changes.
+    /// What kind of volume a pod gets when it is injected. It never changes. With
+    /// `PodVolume` only a pod of the same name, as of a `StatefulSet`, finds its data again.
     #[schemars(schema_with = "schema::volume_kind")]
     pub volume: VolumeKind,
     /// How much this group may use. The sizes of a pod's groups add up to that of its
@@ -147,7 +148,8 @@ pub enum VolumeKind {
     EmptyDir,
     /// A claim that is made for the pod and ends with it.
     EphemeralClaim,
-    /// One that the pod declares, as a `StatefulSet` does for its claims.
+    /// One that the pod declares, as a `StatefulSet` does for its claims. The data is in a
+    /// folder of the pod's name: only a pod of the same name finds it again.
     PodVolume,
 }
 

@@ -215,6 +215,26 @@ fn a_claim_gets_a_group_that_the_agent_can_write_as() {
 }
 
 #[test]
+fn a_deployments_owner_is_told_that_its_next_pods_find_no_data_on_the_claim() {
+    let on_claim = "storage: {volume: PodVolume, volumeName: data}";
+    let claim = "volumes: [{name: data, persistentVolumeClaim: {claimName: disk}}]";
+    let empty = "volumes: [{name: data, emptyDir: {}}]";
+    for (spec, hash, expected) in
+        [(claim, Some("5d"), true), (claim, None, false), (empty, Some("5d"), false)]
+    {
+        let mut pod = web(&format!("{{{spec}}}"));
+        if let Some(hash) = hash {
+            pod["metadata"]["labels"]["pod-template-hash"] = json!(hash);
+        }
+        let (_, injected) = injected(&pod, &[group("a", 1, on_claim)]);
+        let mut notices = injected.notices.iter();
+        let told = notices.find(|notice| notice.reason == NoticeReason::DataStaysBehind);
+        assert_eq!(told.is_some(), expected, "{spec} {hash:?}");
+        assert!(told.is_none_or(|told| told.message.contains("StatefulSet")));
+    }
+}
+
+#[test]
 fn groups_of_one_pod_share_its_agent_and_the_oldest_has_its_way() {
     let groups = [
         group("young", 9, "storage: {volume: EphemeralClaim, size: 3Gi}\nagent: {logLevel: debug}"),

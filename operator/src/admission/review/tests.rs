@@ -359,7 +359,7 @@ async fn other_requests_are_let_through() {
 #[test]
 fn a_long_warning_is_cut_at_a_character() {
     let notice = crate::admission::Notice {
-        reason: NoticeReason::SelectorConflict,
+        reason: crate::admission::NoticeReason::SelectorConflict,
         message: "ä".repeat(400),
     };
     let outcome = Outcome::Injected(Injected {

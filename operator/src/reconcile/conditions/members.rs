@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use coppice_api::v1alpha1::{ConditionReason, ReplicationGroup};
 
-use super::super::facts::{Facts, differ, is_where_wanted, some, workloads};
+use super::super::facts::{Facts, differ, is_where_wanted, remake, some};
 use super::Obstacle;
 use crate::pods::{DataVolume, SeenPod};
 
@@ -37,11 +37,8 @@ fn drop_data(facts: &Facts, pods: &BTreeSet<String>) -> String {
         }
     });
     let Some((pod, volume)) = own_volume else {
-        let restarted = workloads(facts.injected());
-        return format!(
-            "restart the pods: kubectl rollout restart {} -n {namespace}",
-            some(restarted.iter().map(String::as_str))
-        );
+        let members: Vec<_> = facts.injected().collect();
+        return format!("restart the pods: {}", remake(members, namespace));
     };
     format!(
         "a restart is not enough, since new pods of the same name find it on the volume {volume} that \
@@ -115,9 +112,9 @@ pub(super) fn restart_required(facts: &Facts) -> Option<Obstacle> {
     let namespace = facts.namespace();
     let message = format!(
         "{} were made before the group asked for its {what}, and serve it with the one they have; to \
-         give it to them: kubectl rollout restart {} -n {namespace}",
+         give it to them: {}",
         some(outdated.iter().map(|pod| pod.name.as_str())),
-        some(workloads(outdated.iter().copied()).iter().map(String::as_str))
+        remake(outdated.iter().copied(), namespace)
     );
     Some(Obstacle::new(ConditionReason::RestartRequired, message))
 }
@@ -183,9 +180,9 @@ pub(super) fn storage(facts: &Facts) -> Option<Obstacle> {
     if !view.full.is_empty() {
         let message = format!(
             "{} use 80 % of spec.storage.size and refuse local writes with 507: delete objects, or ask \
-             for more and restart: kubectl rollout restart {} -n {namespace}",
+             for more and restart: {}",
             some(view.full.iter().map(String::as_str)),
-            some(workloads(facts.injected()).iter().map(String::as_str))
+            remake(facts.injected().collect::<Vec<_>>(), namespace)
         );
         return Some(Obstacle::new(ConditionReason::VolumeFull, message));
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use coppice_api::cluster::{HELD_DATABASE, INJECT_LABEL};
 use coppice_api::v1alpha1::{ConditionReason, VolumeKind};
 
-use super::super::facts::{Facts, some, workload, workloads};
+use super::super::facts::{Facts, remake, some, workload, workloads};
 use super::Obstacle;
 use crate::admission::Obstacle as AdmissionObstacle;
 use crate::pods::{AgentContainer, Phase, SeenPod, Waiting};
@@ -175,10 +175,7 @@ pub(super) fn sidecar_missing(facts: &Facts) -> Option<Obstacle> {
         Some(job) if job.starts_with("job/") => {
             format!("kubectl delete {job} -n {namespace}, and make it anew")
         }
-        _ => format!(
-            "kubectl rollout restart {} -n {namespace}",
-            some(workloads.iter().map(String::as_str))
-        ),
+        _ => remake(lacking.iter().copied(), namespace),
     };
     let message = format!(
         "{} opted in and run without the sidecar, since it could not be injected when they were made; \
