@@ -237,8 +237,14 @@ impl Front {
             () = shutdown.cancelled() => {
                 // Nothing was written that could be handed over. But the process may not end
                 // under a thread that opens the store, if it can be helped.
-                if let Ok(Ok(Ok((writer, ..)))) = timeout(STOP, opening).await {
-                    let _ = timeout(STOP, writer.stop()).await;
+                match timeout(STOP, opening).await {
+                    Ok(Ok(Ok((writer, ..)))) => {
+                        let _ = timeout(STOP, writer.stop()).await;
+                    }
+                    // Why it never served is its last word: the kubelet keeps that, and the
+                    // operator tells it.
+                    Ok(Ok(Err(error))) => return Err(error),
+                    Ok(Err(_)) | Err(_) => {}
                 }
                 return Ok(());
             }

@@ -77,6 +77,7 @@ fn ready(facts: &Facts) -> Finding {
         .or_else(|| pods::volume_shared(facts))
         .or_else(|| pods::failing(facts))
         .or_else(|| members::conflict(facts))
+        .or_else(|| untold(facts))
         .or_else(|| pods::starting(facts));
     obstacle.map_or_else(
         || {
@@ -90,21 +91,8 @@ fn ready(facts: &Facts) -> Finding {
 
 fn progressing(facts: &Facts) -> Finding {
     let about = ConditionType::Progressing;
-    let paused = || {
-        (facts.rejection == Some(Rejection::Paused)).then(|| {
-            let (namespace, name) = (facts.namespace(), facts.seen.name());
-            Obstacle::new(
-                ConditionReason::Paused,
-                format!(
-                    "nothing of this group is changed while spec.paused is true; to go on: kubectl \
-                     patch replicationgroup {name} -n {namespace} --type=merge -p \
-                     '{{\"spec\":{{\"paused\":false}}}}'"
-                ),
-            )
-        })
-    };
     let obstacle = refused(facts)
-        .or_else(paused)
+        .or_else(|| paused(facts))
         .or_else(|| unpublished(facts))
         .or_else(|| members::unused(facts))
         .or_else(|| pods::failing(facts))
@@ -284,6 +272,23 @@ fn refused(facts: &Facts) -> Option<Obstacle> {
             "the Service of a deleted group of this name is about to go",
         )),
     }
+}
+
+/// Members do not serve the group, and what they were to be told was held back.
+fn untold(facts: &Facts) -> Option<Obstacle> {
+    if facts.unserved().is_empty() { None } else { paused(facts).or_else(|| unpublished(facts)) }
+}
+
+fn paused(facts: &Facts) -> Option<Obstacle> {
+    if facts.rejection != Some(Rejection::Paused) {
+        return None;
+    }
+    let (namespace, name) = (facts.namespace(), facts.seen.name());
+    let message = format!(
+        "nothing of this group is changed while spec.paused is true; to go on: kubectl patch \
+         replicationgroup {name} -n {namespace} --type=merge -p '{{\"spec\":{{\"paused\":false}}}}'"
+    );
+    Some(Obstacle::new(ConditionReason::Paused, message))
 }
 
 fn unpublished(facts: &Facts) -> Option<Obstacle> {

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use coppice_api::cluster::{GROUPS_DIR, LABELS_FILE, OPERATOR_KEY, key_of_group};
-use coppice_tests::agents::{Agent, AgentSpec};
+use coppice_tests::agents::{Agent, AgentSpec, Signal};
 use coppice_tests::eventually::eventually;
 use coppice_tests::trio::Failure;
 use serde_json::{Value, json};
@@ -131,5 +131,25 @@ fn a_group_that_leaves_is_served_on_and_one_made_anew_is_refused() -> Result<(),
     assert!(pod.agent.log_tail().contains(&format!("spec.id: {ID}")), "the log says what to do");
     pod.publish(ID)?;
     pod.until("adopted", |cluster| cluster["refused"] == json!([]))?;
+    Ok(())
+}
+
+#[test]
+fn an_agent_that_never_opened_its_store_says_why_with_its_last_word() -> Result<(), Failure> {
+    let mut pod = Pod::start()?;
+    pod.agent.kill();
+    let data = pod.agent.spec().data();
+    std::fs::remove_dir_all(&data)?;
+    std::fs::write(&data, "in the way")?;
+    pod.agent.spawn_again()?;
+    let said = || pod.agent.log_tail().contains("cannot be opened yet").then_some(());
+    eventually(LIMIT, said).ok_or("it waits for its store")?;
+    // As the kubelet does when the start-up probe has failed for too long.
+    pod.agent.signal(Signal::TERM)?;
+    let status = pod.agent.wait(LIMIT).ok_or("it ends")?;
+    assert_eq!(status.code(), Some(1), "{}", pod.agent.log_tail());
+    let log = pod.agent.log_tail();
+    let last = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    assert!(last.starts_with("coppice-agent: dataDir: "), "{log}");
     Ok(())
 }

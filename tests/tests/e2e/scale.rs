@@ -14,7 +14,7 @@ use http::Method;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::groups::group;
+use super::groups::{condition, group};
 
 const GROUPS: usize = 200;
 const PODS_PER_GROUP: usize = 10;
@@ -144,6 +144,15 @@ fn two_hundred_groups_and_two_thousand_pods_are_reconciled() -> Result<(), Failu
             patched.elapsed()
         ));
 
+        // At rest is who has asked all of them once, in vain: there are no agents.
+        until("every group's agents were asked", Duration::from_mins(5), || {
+            let all = kubectl.json(&["get", "replicationgroups"])?;
+            let items = all["items"].as_array().cloned().unwrap_or_default();
+            let asked =
+                items.iter().filter(|group| condition(group, "Converged").1 == "AgentsUnreachable");
+            let asked = asked.count();
+            if asked == GROUPS { Ok(()) } else { Err(Failure(format!("{asked} of {GROUPS}"))) }
+        })?;
         let calls = at_rest()?;
         assert!(calls < 1200.0, "{calls} API calls in a minute at rest");
         Ok(())

@@ -216,15 +216,23 @@ pub(super) fn failing(facts: &Facts) -> Option<Obstacle> {
     for Waits { pod, agent, waiting } in &waiting {
         if FAILING.contains(&waiting.reason.as_str()) {
             let words = agent.last_words.as_ref().unwrap_or(&waiting.message);
-            let message = format!(
-                "{}: the agent does not start ({}): {words}; see: kubectl logs {} -n {namespace} -c \
-                 coppice-agent --previous",
-                pod.name, waiting.reason, pod.name
-            );
-            return Some(Obstacle::new(ConditionReason::AgentFailing, message));
+            let why = format!("({}): {words}", waiting.reason);
+            return Some(does_not_start(&pod.name, &why, namespace));
         }
     }
-    None
+    // Between two starts, or in one that lasts until the kubelet ends it, as before.
+    facts.injected().filter(|pod| !pod.is_started()).find_map(|pod| {
+        let words = pod.agent.as_ref()?.last_words.as_ref()?;
+        Some(does_not_start(&pod.name, &format!("and ended before: {words}"), namespace))
+    })
+}
+
+fn does_not_start(pod: &str, why: &str, namespace: &str) -> Obstacle {
+    let message = format!(
+        "{pod}: the agent does not start {why}; see: kubectl logs {pod} -n {namespace} -c coppice-agent \
+         --previous"
+    );
+    Obstacle::new(ConditionReason::AgentFailing, message)
 }
 
 /// An agent does not start because another has its database.

@@ -265,6 +265,16 @@ const CASES: &[Case] = &[
     (
         |f| {
             let pod = Arc::make_mut(&mut f.pods[1]);
+            pod.agent.as_mut().unwrap().started = false;
+            says(pod, "coppice-agent: dataDir: /d: permission denied; give the folder");
+        },
+        Type::Ready,
+        Reason::AgentFailing,
+        &["web-2", "permission denied", "kubectl logs web-2 -n shop"],
+    ),
+    (
+        |f| {
+            let pod = Arc::make_mut(&mut f.pods[1]);
             waits(pod, "CrashLoopBackOff", "back-off 10s");
             says(pod, &format!("coppice-agent: the data directory /d {HELD_DATABASE}: stop"));
         },
@@ -397,6 +407,24 @@ const CASES: &[Case] = &[
         Type::Progressing,
         Reason::NameTaken,
         &["RoleBinding coppice-agents", "kubectl delete rolebinding coppice-agents -n shop"],
+    ),
+    (
+        |f| {
+            f.rejection = Some(Rejection::Paused);
+            view(f).unserved = BTreeSet::from(["web-1".to_owned()]);
+        },
+        Type::Ready,
+        Reason::Paused,
+        &["kubectl patch replicationgroup views -n shop"],
+    ),
+    (
+        |f| {
+            f.publication = Publication::NameTaken;
+            view(f).unserved = BTreeSet::from(["web-1".to_owned()]);
+        },
+        Type::Ready,
+        Reason::NameTaken,
+        &["ConfigMap coppice-groups"],
     ),
     (
         |f| f.publication = Publication::OperatorUnknown,
