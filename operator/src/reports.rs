@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use coppice_api::cluster::{AgentReport, GroupReport};
+use coppice_api::cluster::{AgentReport, GroupReport, RefusedGroup};
 use uuid::Uuid;
 
 use crate::pods::SeenPod;
@@ -178,7 +178,10 @@ fn judge(group: &Polled<'_>, answers: &[Answer], before: Option<&Round>) -> Roun
         round.view.answered += 1;
         let pod = &answer.pod.name;
         round.view.unserved.remove(pod);
-        for refused in report.refused.iter().filter(|refused| refused.name == group.name) {
+        // Of a group of this name that was deleted meanwhile an agent may speak for a while.
+        let is_of_it =
+            |refused: &&RefusedGroup| refused.name == group.name && refused.offered == group.id;
+        for refused in report.refused.iter().filter(is_of_it) {
             round.view.refused.entry(refused.held).or_default().insert(pod.clone());
         }
         if let Some(why) = report.unused.get(group.name) {
@@ -243,7 +246,7 @@ fn has_seen(seen: &BTreeMap<String, u64>, all: &BTreeMap<String, u64>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use coppice_api::cluster::{RefusedGroup, StoreReport};
+    use coppice_api::cluster::StoreReport;
 
     use super::*;
 
@@ -326,7 +329,8 @@ mod tests {
         let mut refusing = saw(&a, &[]);
         let report = refusing.report.as_mut().unwrap();
         report.groups.clear();
-        report.refused = vec![RefusedGroup { name: "views".into(), offered: ID, held }];
+        let of = |offered, held| RefusedGroup { name: "views".into(), offered, held };
+        report.refused = vec![of(ID, held), of(Uuid::from_u128(2), ID)];
         report.store = StoreReport { bytes: 9, limit_bytes: Some(8), problem: None };
         let mut failing = saw(&b, &[]);
         failing.report.as_mut().unwrap().store.problem = Some("no space".into());
@@ -334,6 +338,7 @@ mod tests {
 
         let view = take(&reports, &[a, b], &[refusing, failing]);
         assert_eq!(view.refused[&held], [String::from("a")].into());
+        assert_eq!(view.refused.len(), 1, "the other is about a group that was deleted");
         assert_eq!(view.full, [String::from("a")].into());
         assert_eq!(view.failing["b"], "no space");
         assert_eq!(view.alone, [String::from("b")].into());

@@ -187,7 +187,7 @@ pub(super) fn sidecar_missing(facts: &Facts) -> Option<Obstacle> {
 
 /// An agent's container that waits.
 struct Waits<'a> {
-    pod: &'a SeenPod,
+    pod: &'a Arc<SeenPod>,
     agent: &'a AgentContainer,
     waiting: &'a Waiting,
 }
@@ -206,9 +206,15 @@ pub(super) fn failing(facts: &Facts) -> Option<Obstacle> {
     for Waits { pod, agent, waiting } in &waiting {
         if NO_IMAGE.contains(&waiting.reason.as_str()) {
             let message = format!(
-                "{}: the agent's image {} cannot be pulled ({}): {}; is its name right, and may the \
-                 node pull it? kubectl describe pod {} -n {namespace}",
-                pod.name, agent.image, waiting.reason, waiting.message, pod.name
+                "{}: the agent's image {} cannot be pulled ({}): {}; is its name right (spec.agent.image, \
+                 else the chart's), and may the node pull it? kubectl describe pod {} -n {namespace}; once \
+                 that is mended, make the pods anew: {}",
+                pod.name,
+                agent.image,
+                waiting.reason,
+                waiting.message,
+                pod.name,
+                remake([*pod], namespace)
             );
             return Some(Obstacle::new(ConditionReason::ImageUnavailable, message));
         }

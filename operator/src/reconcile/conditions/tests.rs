@@ -244,7 +244,13 @@ const CASES: &[Case] = &[
         |f| change_pods(f, |pod| waits(pod, "ImagePullBackOff", "not found")),
         Type::Ready,
         Reason::ImageUnavailable,
-        &["coppice-agent:1", "not found", "kubectl describe pod web-1 -n shop"],
+        &[
+            "coppice-agent:1",
+            "not found",
+            "spec.agent.image",
+            "kubectl describe pod web-1 -n shop",
+            "kubectl rollout restart deployment/web -n shop",
+        ],
     ),
     (
         |f| waits(Arc::make_mut(&mut f.pods[1]), "CrashLoopBackOff", "back-off 10s"),
