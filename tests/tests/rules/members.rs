@@ -71,6 +71,7 @@ pub(crate) struct Members {
     kubectl: Kubectl,
     namespace: String,
     pods: Vec<String>,
+    rounds: u32,
 }
 
 impl Members {
@@ -88,7 +89,7 @@ impl Members {
         workload.apply(cluster, space)?;
         let (pods, _) =
             until("three agents have started", LIMIT, || workload.running(&space.kubectl, 3))?;
-        Ok(Self { kubectl: space.kubectl.clone(), namespace: space.name.clone(), pods })
+        Ok(Self { kubectl: space.kubectl.clone(), namespace: space.name.clone(), pods, rounds: 0 })
     }
 
     /// Where their agents are scraped.
@@ -96,13 +97,25 @@ impl Members {
         self.pods.iter().map(|pod| proxy.target(&self.namespace, pod, 4439)).collect()
     }
 
-    /// A write through each.
+    /// A write through each; and for the operators a pod to inject and a group to
+    /// reconcile, since without any in a window its latencies are no numbers.
     pub(crate) fn work(&mut self) -> Result<(), trio::Failure> {
         let path = format!("/v1/groups/{APP}/objects/home");
         for pod in &self.pods {
             let write = ["coppice-test-app", "request", "POST", &path, r#"{"op":"increment"}"#];
             self.kubectl.exec(pod, &write)?;
         }
+        self.rounds += 1;
+        let label = format!("example.com/round={}", self.rounds);
+        self.kubectl.run(&["label", "--overwrite", "replicationgroup", APP, &label])?;
+        self.kubectl.run(&[
+            "run",
+            &format!("one-of-{}", self.rounds),
+            "--image=none",
+            "--dry-run=server",
+            "--restart=Never",
+            &format!("--labels=app={APP},coppice.dev/inject=true"),
+        ])?;
         Ok(())
     }
 }
