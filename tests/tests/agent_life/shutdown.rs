@@ -10,7 +10,7 @@ use coppice_tests::client::ClientError;
 use coppice_tests::eventually::eventually;
 use coppice_tests::progress::say;
 use coppice_tests::trio::{Failure, with_configuration, write_configuration};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::{HITS, LIMIT, increment, metrics_of, value, wait_for};
