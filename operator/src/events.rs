@@ -14,9 +14,6 @@ use crate::metrics::Metrics;
 use crate::pods::Owner;
 use crate::recorder::EventRecorder;
 
-/// The API server takes no longer ones.
-const NOTE_BYTES: usize = 1024;
-
 /// Tells events. Cheap to clone.
 #[derive(Clone)]
 pub struct Events {
@@ -62,13 +59,13 @@ impl Events {
         let event = Event {
             type_,
             reason: reason.to_owned(),
-            note: Some(note(message)),
+            note: Some(message.to_owned()),
             action: "Reconcile".to_owned(),
             secondary: None,
         };
         self.metrics.event(reason);
         // An event is a courtesy: the condition says the same, and stays.
-        if let Err(error) = self.recorder.publish(&event, about).await {
+        if let Err(error) = self.recorder.publish(event, about).await {
             debug!(namespace, name, reason, %error, "the event could not be written");
         }
     }
@@ -89,28 +86,5 @@ fn group_reference(group: &SeenGroup) -> ObjectReference {
         namespace: metadata.namespace.clone(),
         uid: metadata.uid.clone(),
         ..ObjectReference::default()
-    }
-}
-
-/// As much of a message as an event may hold.
-fn note(message: &str) -> String {
-    if message.len() <= NOTE_BYTES {
-        return message.to_owned();
-    }
-    let end = (0..=NOTE_BYTES - '…'.len_utf8()).rev().find(|end| message.is_char_boundary(*end));
-    format!("{}…", &message[..end.unwrap_or(0)])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_note_fits() {
-        assert_eq!(note("short"), "short");
-        for letter in ["a", "ü", "…", "🌳"] {
-            let cut = note(&letter.repeat(NOTE_BYTES + 1));
-            assert!(cut.len() <= NOTE_BYTES && cut.ends_with('…'), "{letter}: {}", cut.len());
-        }
     }
 }

@@ -20,6 +20,9 @@ const COUNTED: Duration = Duration::from_mins(6);
 /// How many events are remembered; the oldest beyond are written again.
 const REMEMBERED: usize = 2_048;
 
+/// The API server takes no longer notes.
+const NOTE_BYTES: usize = 1024;
+
 /// The object's UID, the reason and the words.
 type Key = (String, String, String);
 
@@ -44,12 +47,18 @@ impl EventRecorder {
         Self { client, reporter, recorders: Arc::new(Mutex::new(recorders)) }
     }
 
-    /// Writes an event about an object, or counts it up.
+    /// Writes an event about an object, or counts it up; of longer words than the API
+    /// server takes only the first.
     ///
     /// # Errors
     ///
     /// If the API server does not take it.
-    pub async fn publish(&self, event: &Event, about: &ObjectReference) -> Result<(), CallError> {
+    pub async fn publish(
+        &self,
+        mut event: Event,
+        about: &ObjectReference,
+    ) -> Result<(), CallError> {
+        event.note = event.note.map(shortened);
         let uid = about.uid.clone().unwrap_or_default();
         let key = (uid, event.reason.clone(), event.note.clone().unwrap_or_default());
         let new = || Recorder::new(self.client.clone(), self.reporter.clone());
@@ -57,7 +66,7 @@ impl EventRecorder {
             let mut recorders = self.recorders.lock().unwrap_or_else(PoisonError::into_inner);
             recorders.of(key, Instant::now(), new)
         };
-        call(recorder.publish(event, about)).await
+        call(recorder.publish(&event, about)).await
     }
 }
 
@@ -82,9 +91,27 @@ impl<R: Clone> Recorders<R> {
     }
 }
 
+/// As much of a message as an event may hold.
+fn shortened(message: String) -> String {
+    if message.len() <= NOTE_BYTES {
+        return message;
+    }
+    let end = (0..=NOTE_BYTES - '…'.len_utf8()).rev().find(|end| message.is_char_boundary(*end));
+    format!("{}…", &message[..end.unwrap_or(0)])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_note_fits() {
+        assert_eq!(shortened("short".to_owned()), "short");
+        for letter in ["a", "ü", "…", "🌳"] {
+            let cut = shortened(letter.repeat(NOTE_BYTES + 1));
+            assert!(cut.len() <= NOTE_BYTES && cut.ends_with('…'), "{letter}: {}", cut.len());
+        }
+    }
 
     fn key(reason: &str, words: &str) -> Key {
         ("u".to_owned(), reason.to_owned(), words.to_owned())

@@ -92,11 +92,11 @@ impl EventWriter {
             let event = Event {
                 type_: if told.is_warning { EventType::Warning } else { EventType::Normal },
                 reason: told.reason.to_owned(),
-                note: Some(shortened(told.message)),
+                note: Some(told.message),
                 action: "Inject".to_owned(),
                 secondary: None,
             };
-            match recorder.publish(&event, &told.owner).await {
+            match recorder.publish(event, &told.owner).await {
                 Ok(()) => self.metrics.event("written"),
                 Err(error) => {
                     self.metrics.event("failed");
@@ -146,20 +146,6 @@ pub(super) fn owner_of(pod: &Value, namespace: &str) -> Option<ObjectReference> 
     })
 }
 
-/// A note may be 1024 bytes long.
-fn shortened(mut note: String) -> String {
-    const MOST: usize = 1_024;
-    if note.len() > MOST {
-        let mut end = MOST - 3;
-        while !note.is_char_boundary(end) {
-            end -= 1;
-        }
-        note.truncate(end);
-        note.push_str("...");
-    }
-    note
-}
-
 #[cfg(test)]
 mod tests {
     use prometheus::Registry;
@@ -202,13 +188,5 @@ mod tests {
             events.tell(told(&at.to_string(), "x"));
         }
         assert_eq!(events.queue.capacity(), 0);
-    }
-
-    #[test]
-    fn a_note_is_cut_at_a_character() {
-        let long = "ä".repeat(1_000);
-        let cut = shortened(long);
-        assert!(cut.len() <= 1_024 && cut.ends_with("ä..."), "{}", cut.len());
-        assert_eq!(shortened("short".to_owned()), "short");
     }
 }
