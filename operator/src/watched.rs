@@ -302,26 +302,29 @@ impl Watch {
             config = config.fields(&self.fields);
         }
         let Self { kind, is_optional, .. } = self;
-        let mut failed_in_row = 0_u32;
+        let mut course = Course { is_optional, ..Course::default() };
         let events = watcher::watcher(api, config).default_backoff().flat_map(move |event| {
             let events = match event {
                 Ok(event) => {
-                    failed_in_row = 0;
+                    course.goes_on(&event);
                     vec![event]
                 }
                 Err(error) => {
                     metrics.watch_failed(kind);
-                    failed_in_row += 1;
+                    course.failed_in_row += 1;
                     // An expired resource version is everyday life; an outage is told once.
-                    if failed_in_row == 2 {
+                    if course.failed_in_row == 2 {
                         warn!(
                             kind,
                             error = in_short(&error),
                             "a watch fails, and is started again until it works"
                         );
                     }
-                    let is_empty = is_optional && failed_in_row == 1 && may_not_be_listed(&error);
-                    if is_empty { vec![Event::Init, Event::InitDone] } else { Vec::new() }
+                    if course.is_empty(&error) {
+                        vec![Event::Init, Event::InitDone]
+                    } else {
+                        Vec::new()
+                    }
                 }
             };
             futures_util::stream::iter(events)
@@ -330,9 +333,37 @@ impl Watch {
     }
 }
 
-fn may_not_be_listed(error: &watcher::Error) -> bool {
-    let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error else { return false };
-    status.code == 403 || status.code == 404
+/// How a watch goes.
+#[derive(Debug, Default)]
+struct Course {
+    is_optional: bool,
+    /// Whether its first list is known, be it one of nothing.
+    is_known: bool,
+    failed_in_row: u32,
+}
+
+impl Course {
+    fn goes_on<K>(&mut self, event: &Event<K>) {
+        match event {
+            // It comes before the list is asked for.
+            Event::Init => {}
+            Event::InitDone => (self.failed_in_row, self.is_known) = (0, true),
+            Event::InitApply(_) | Event::Apply(_) | Event::Delete(_) => self.failed_in_row = 0,
+        }
+    }
+
+    /// Whether to take it for empty, since it may not be seen. What was seen once is never
+    /// taken for gone: a right that is lost for a while would have pods made without their
+    /// groups.
+    fn is_empty(&mut self, error: &watcher::Error) -> bool {
+        let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error else {
+            return false;
+        };
+        let may_not_be_seen = status.code == 403 || status.code == 404;
+        let is_empty = self.is_optional && !self.is_known && may_not_be_seen;
+        self.is_known |= is_empty;
+        is_empty
+    }
 }
 
 /// What failed, without what the API server says of itself.

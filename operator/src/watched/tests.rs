@@ -101,3 +101,32 @@ fn a_namespace_ends_where_the_next_begins() {
     assert_eq!(watched.in_namespace("a").len(), 1);
     assert_eq!(watched.in_namespace("").len(), 0);
 }
+
+#[test]
+fn what_may_not_be_seen_is_empty_once_and_never_after_it_was_seen() {
+    let refused = |code: u16| {
+        let status = kube::core::Status::failure("no", "reason").with_code(code);
+        watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status)))
+    };
+    let course = |is_optional| Course { is_optional, ..Course::default() };
+    let mut named = course(true);
+    named.goes_on(&Event::<u32>::Init);
+    assert!(!named.is_empty(&refused(500)), "that says nothing");
+    named.goes_on(&Event::<u32>::Init);
+    assert!(named.is_empty(&refused(403)));
+    assert!(!named.is_empty(&refused(403)), "that is known");
+    assert!(!course(false).is_empty(&refused(403)), "all namespaces are never gone");
+
+    let mut seen = course(true);
+    seen.goes_on(&Event::<u32>::InitDone);
+    assert!(!seen.is_empty(&refused(403)), "a right that is lost makes no pods disappear");
+}
+
+#[test]
+fn a_list_that_fails_again_and_again_counts_as_an_outage() {
+    let mut course = Course { failed_in_row: 1, ..Course::default() };
+    course.goes_on(&Event::<u32>::Init);
+    assert_eq!(course.failed_in_row, 1, "nothing was answered yet");
+    course.goes_on(&Event::InitApply(1));
+    assert_eq!(course.failed_in_row, 0);
+}
